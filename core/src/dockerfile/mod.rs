@@ -1,0 +1,1 @@
+//! The Dockerfile as a tree of stages and instructions.

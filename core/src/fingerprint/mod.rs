@@ -1,0 +1,1 @@
+//! What a request amounts to, as one hash.

@@ -1,0 +1,1 @@
+//! Images on disk: the store, OCI layouts, docker archives.
