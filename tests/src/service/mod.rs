@@ -1,0 +1,87 @@
+//! What tests start: the real engine and the real registry.
+//!
+//! Each guard owns a program, waits until it answers, and takes everything down again when it is dropped: processes,
+//! mounts, network links, files. Nothing of the machine's own engine is used or touched, so a developer's containers
+//! are safe, and two test runs do not meet.
+//!
+//! Tests do not start these themselves. The `with-services` program does, once for a whole run, and tells tests the
+//! addresses through the environment: see [`from_environment`]. Next: `daemon.rs`, then `dockerd.rs`.
+
+mod daemon;
+pub mod dockerd;
+mod error;
+pub mod registry;
+
+pub use dockerd::{Dockerd, ImageStore};
+pub use error::Error;
+pub use registry::Registry;
+
+use std::net::TcpListener;
+
+/// Names of the environment variables that carry addresses to the tests.
+pub mod variables {
+    /// `127.0.0.1:PORT` of the registry, which holds `base/debian:bookworm` and `base/busybox:1`.
+    pub const REGISTRY: &str = "WINDLASS_TEST_REGISTRY";
+    /// `unix://…` of an engine with the classic image store, which `DOCKER_HOST` names as well.
+    pub const DOCKER_HOST: &str = "WINDLASS_TEST_DOCKER_HOST";
+    /// `unix://…` of an engine with the containerd image store, the only one that exports OCI archives itself.
+    pub const DOCKER_HOST_CONTAINERD: &str = "WINDLASS_TEST_DOCKER_HOST_CONTAINERD";
+    /// Directory of the base images as OCI layouts: `debian` with tag `bookworm`, `busybox` with the index `1`.
+    pub const BASES: &str = "WINDLASS_TEST_BASES";
+    /// A value that only the processes of one run carry: whoever still has it after the run was left behind.
+    pub const RUN: &str = "WINDLASS_TEST_RUN";
+}
+
+/// What a test that needs a real component should do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Component {
+    /// The component is up at this address.
+    At(String),
+    /// The component is not there: show the test as ignored, with this reason.
+    Ignored(String),
+    /// The component is not there although this run promised it (`CI=true`): fail, with this reason.
+    Missing(String),
+}
+
+/// Looks up the component whose address is in `variable`.
+pub fn from_environment(variable: &str) -> Component {
+    component(variable, std::env::var(variable).ok(), std::env::var("CI").ok())
+}
+
+fn component(variable: &str, address: Option<String>, ci: Option<String>) -> Component {
+    match address {
+        Some(address) if !address.is_empty() => Component::At(address),
+        _ => {
+            let reason = format!("`{variable}` is not set: run `tests/run`, which starts it");
+            if ci.as_deref() == Some("true") {
+                Component::Missing(reason)
+            } else {
+                Component::Ignored(reason)
+            }
+        }
+    }
+}
+
+/// Picks a loopback port that nobody listens on at this moment.
+fn free_port() -> Result<u16, Error> {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|source| Error::Io { what: "find a free port".into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_component_fails_only_where_it_was_promised() {
+        let at = |address: Option<&str>, ci: Option<&str>| {
+            component("X", address.map(str::to_owned), ci.map(str::to_owned))
+        };
+        assert_eq!(at(Some("127.0.0.1:1"), None), Component::At("127.0.0.1:1".into()));
+        assert!(matches!(at(None, None), Component::Ignored(_)));
+        assert!(matches!(at(Some(""), Some("false")), Component::Ignored(_)));
+        assert!(matches!(at(None, Some("true")), Component::Missing(_)));
+    }
+}
