@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use windlass_tests::image_check::{Error, Ignoring, Image, Kind, Platform, compare};
-use windlass_tests::service::{Component, from_environment, variables};
+use windlass_tests::service::{Absent, from_environment, variables};
 
 type Test = fn(&Services) -> Result<(), Failed>;
 
@@ -27,8 +27,10 @@ fn main() -> ExitCode {
 fn trial(name: &str, test: Test) -> Trial {
     match Services::from_environment() {
         Ok(services) => Trial::test(name, move || test(&services)),
-        Err(Component::Missing(reason)) => Trial::test(name, move || Err(reason.into())),
-        Err(_) => Trial::test(name, || Ok(())).with_ignored_flag(true),
+        Err(Absent::Missing(reason)) => Trial::test(name, move || Err(reason.into())),
+        Err(Absent::Ignored(reason)) => {
+            Trial::ignorable_test(name, move || Ok(Completion::ignored_with(reason)))
+        }
     }
 }
 
@@ -40,16 +42,12 @@ struct Services {
 }
 
 impl Services {
-    fn from_environment() -> Result<Self, Component> {
-        let at = |variable| match from_environment(variable) {
-            Component::At(address) => Ok(address),
-            missing => Err(missing),
-        };
+    fn from_environment() -> Result<Self, Absent> {
         Ok(Self {
-            registry: at(variables::REGISTRY)?,
-            classic: at(variables::DOCKER_HOST)?,
-            containerd: at(variables::DOCKER_HOST_CONTAINERD)?,
-            bases: at(variables::BASES)?.into(),
+            registry: from_environment(variables::REGISTRY)?,
+            classic: from_environment(variables::DOCKER_HOST)?,
+            containerd: from_environment(variables::DOCKER_HOST_CONTAINERD)?,
+            bases: from_environment(variables::BASES)?.into(),
         })
     }
 

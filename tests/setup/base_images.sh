@@ -26,6 +26,7 @@ if [ -d "$bases/debian" ] && [ -d "$bases/busybox" ]; then
 fi
 
 mkdir -p "$bases"
+as_root rm -rf "$cache"/making.* # of a run that was killed; tests/run lets only one of us in at a time
 work=$(mktemp -d "$cache/making.XXXXXX")
 trap 'as_root rm -rf "$work"' EXIT
 
@@ -41,11 +42,19 @@ add_image() {
     umoci gc --layout "$layout"
 }
 
+mirror_of_bookworm() {
+    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Codename: bookworm' |
+        head -n 1
+}
+
 make_debian() {
     echo "tests/setup: making the debian base image" >&2
     local mirror rootfs=$work/debian-rootfs
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' \
-        'Created-By: Packages' 'Origin: Debian' 'Codename: bookworm' | head -n 1)
+    mirror=$(mirror_of_bookworm)
+    if [ -z "$mirror" ]; then
+        as_root apt-get -q update >&2 # the lists may have been cleaned away
+        mirror=$(mirror_of_bookworm)
+    fi
     [ -n "$mirror" ] || { echo "tests/setup: no mirror of bookworm among the apt sources" >&2; return 1; }
     # debootstrap downloads by itself; where apt goes through a proxy, so must it.
     local proxy

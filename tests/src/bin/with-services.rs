@@ -55,6 +55,7 @@ async fn run() -> Result<u8, Failure> {
     let status = run_command(&program, &arguments, &services, &home).await?;
 
     let left = left_behind(&services, &home)?;
+    services.stop();
     for line in &left {
         eprintln!("with-services: left behind: {line}");
     }
@@ -84,6 +85,16 @@ impl Services {
         classic.wait()?;
         containerd.wait()?;
         Ok(Self { registry, classic, containerd, bases })
+    }
+
+    /// Takes everything down; an engine takes a second for that, so both at once.
+    fn stop(self) {
+        let Self { registry, classic, containerd, bases: _ } = self;
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(containerd));
+            drop(classic);
+            drop(registry);
+        });
     }
 
     fn engines(&self) -> [&Dockerd; 2] {
@@ -144,8 +155,11 @@ async fn run_command(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let mut command = tokio::process::Command::new(program);
+    // `setpriv` becomes the command, which the kernel ends should we be killed outright.
+    let mut command = tokio::process::Command::new("setpriv");
     command
+        .args(["--pdeathsig", "TERM", "--"])
+        .arg(program)
         .args(arguments)
         .env(variables::REGISTRY, services.registry.address())
         .env(variables::DOCKER_HOST, services.classic.host())

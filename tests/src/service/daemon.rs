@@ -1,6 +1,7 @@
 //! One background program: started with its output in a log file, waited for, stopped by its process id.
 
 use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -12,8 +13,19 @@ use super::Error;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
+/// How long one question may take; a server that is starting up often accepts it long before it answers.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 const LOG_TAIL_LINES: usize = 30;
+
+/// True if the server at the other end answers a GET of `path` with 200.
+pub(super) fn answers_ok(mut stream: impl Read + Write, path: &str) -> bool {
+    let mut start = [0; 12];
+    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+    stream.write_all(request.as_bytes()).and_then(|()| stream.read_exact(&mut start)).is_ok()
+        && start.starts_with(b"HTTP/1.")
+        && start.ends_with(b" 200")
+}
 
 /// A running program. Dropping it ends the program and waits for that.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::Error;
-use super::daemon::Daemon;
+use super::daemon::{ANSWER_WITHIN, Daemon, answers_ok};
 
 /// Where the engine keeps images; the two differ in what buildx can export through them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,9 @@ impl Dockerd {
         fs::write(&config, format!(r#"{{"features": {{"containerd-snapshotter": {containerd}}}}}"#))
             .map_err(|source| Error::Io { what: "write the engine's configuration".into(), source })?;
         let bridge = Bridge::create()?;
+        // For tests/setup/sweep.sh, should this process be killed.
+        fs::write(at("bridge"), &bridge.name)
+            .map_err(|source| Error::Io { what: "note the engine's bridge".into(), source })?;
         let remains = Remains { mark: directory.path().to_string_lossy().into_owned() };
 
         let arguments = [
@@ -89,9 +92,12 @@ impl Dockerd {
     /// # Errors
     /// `Exited` or `Silent`, with the end of the engine's log.
     pub fn wait(&mut self) -> Result<(), Error> {
-        // The engine listens only when it is ready to answer.
         let socket = self.directory.path().join("docker.sock");
-        self.daemon.wait_until(|| UnixStream::connect(&socket).is_ok())
+        self.daemon.wait_until(|| {
+            UnixStream::connect(&socket).is_ok_and(|stream| {
+                stream.set_read_timeout(Some(ANSWER_WITHIN)).is_ok() && answers_ok(stream, "/_ping")
+            })
+        })
     }
 
     /// What `DOCKER_HOST` should be: `unix://…`.

@@ -32,34 +32,28 @@ pub mod variables {
     pub const RUN: &str = "WINDLASS_TEST_RUN";
 }
 
-/// What a test that needs a real component should do.
+/// A component is not there; what a test that needs it should do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Component {
-    /// The component is up at this address.
-    At(String),
-    /// The component is not there: show the test as ignored, with this reason.
+pub enum Absent {
+    /// Show the test as ignored, with this reason.
     Ignored(String),
-    /// The component is not there although this run promised it (`CI=true`): fail, with this reason.
+    /// This run promised the component (`CI=true`): fail, with this reason.
     Missing(String),
 }
 
-/// Looks up the component whose address is in `variable`.
-pub fn from_environment(variable: &str) -> Component {
-    component(variable, std::env::var(variable).ok(), std::env::var("CI").ok())
+/// Looks up the address that `variable` holds.
+///
+/// # Errors
+/// `Missing` where `CI=true`, else `Ignored`, if the variable is unset or empty.
+pub fn from_environment(variable: &str) -> Result<String, Absent> {
+    address(variable, std::env::var(variable).ok(), std::env::var("CI").ok())
 }
 
-fn component(variable: &str, address: Option<String>, ci: Option<String>) -> Component {
-    match address {
-        Some(address) if !address.is_empty() => Component::At(address),
-        _ => {
-            let reason = format!("`{variable}` is not set: run `tests/run`, which starts it");
-            if ci.as_deref() == Some("true") {
-                Component::Missing(reason)
-            } else {
-                Component::Ignored(reason)
-            }
-        }
-    }
+fn address(variable: &str, value: Option<String>, ci: Option<String>) -> Result<String, Absent> {
+    value.filter(|value| !value.is_empty()).ok_or_else(|| {
+        let reason = format!("`{variable}` is not set: run `tests/run`, which starts it");
+        if ci.as_deref() == Some("true") { Absent::Missing(reason) } else { Absent::Ignored(reason) }
+    })
 }
 
 /// Picks a loopback port that nobody listens on at this moment.
@@ -76,12 +70,12 @@ mod tests {
 
     #[test]
     fn missing_component_fails_only_where_it_was_promised() {
-        let at = |address: Option<&str>, ci: Option<&str>| {
-            component("X", address.map(str::to_owned), ci.map(str::to_owned))
+        let at = |value: Option<&str>, ci: Option<&str>| {
+            address("X", value.map(str::to_owned), ci.map(str::to_owned))
         };
-        assert_eq!(at(Some("127.0.0.1:1"), None), Component::At("127.0.0.1:1".into()));
-        assert!(matches!(at(None, None), Component::Ignored(_)));
-        assert!(matches!(at(Some(""), Some("false")), Component::Ignored(_)));
-        assert!(matches!(at(None, Some("true")), Component::Missing(_)));
+        assert_eq!(at(Some("127.0.0.1:1"), None), Ok("127.0.0.1:1".into()));
+        assert!(matches!(at(None, None), Err(Absent::Ignored(_))));
+        assert!(matches!(at(Some(""), Some("false")), Err(Absent::Ignored(_))));
+        assert!(matches!(at(None, Some("true")), Err(Absent::Missing(_))));
     }
 }

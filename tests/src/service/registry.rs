@@ -1,13 +1,11 @@
 //! The real registry (`docker-registry`, which is CNCF distribution) on a loopback port.
 
-use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::daemon::Daemon;
+use super::daemon::{ANSWER_WITHIN, Daemon, answers_ok};
 use super::{Error, free_port};
 
 /// A registry with storage of its own, over plain http and without credentials, in which manifests may be deleted.
@@ -41,7 +39,12 @@ impl Registry {
         let config = config.to_string_lossy();
         let log = directory.path().join("log");
         let mut daemon = Daemon::start("docker-registry", &["serve", &config], &log)?;
-        daemon.wait_until(|| answers(&address))?;
+        daemon.wait_until(|| {
+            // What every registry answers: distribution-spec, "determining support".
+            TcpStream::connect(&address).is_ok_and(|stream| {
+                stream.set_read_timeout(Some(ANSWER_WITHIN)).is_ok() && answers_ok(stream, "/v2/")
+            })
+        })?;
         Ok(Self { _daemon: daemon, _directory: directory, address })
     }
 
@@ -61,17 +64,4 @@ fn config_text(storage: &Path, address: &str) -> String {
          http: {{addr: '{address}', secret: not-a-secret}}\n",
         storage.display()
     )
-}
-
-/// True once `GET /v2/` has the answer 200, as the distribution specification promises ("determining support").
-fn answers(address: &str) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"GET /v2/ HTTP/1.0\r\n\r\n")?;
-        let mut start = [0; 12];
-        stream.read_exact(&mut start)?;
-        Ok(start.starts_with(b"HTTP/1.") && start.ends_with(b" 200"))
-    };
-    ask().unwrap_or(false)
 }
