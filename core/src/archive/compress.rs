@@ -1,0 +1,220 @@
+//! Compression: all cores at work, the same bytes on every machine.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::str::FromStr;
+
+use super::gzip::GzipWriter;
+use crate::error::{Error, ErrorKind};
+
+/// How an archive or a layer is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip, one member, by all cores.
+    Gzip {
+        /// 1 (fast) to 9 (small).
+        level: u32,
+    },
+    /// zstd, one frame with checksum, by all cores.
+    Zstd {
+        /// 1 (fast) to 22 (small); the levels above 9 need much memory.
+        level: i32,
+    },
+}
+
+impl Compression {
+    /// The gzip level where none is chosen.
+    pub const DEFAULT_GZIP_LEVEL: u32 = 2;
+    /// The zstd level where none is chosen.
+    pub const DEFAULT_ZSTD_LEVEL: i32 = 1;
+
+    /// gzip at the default level.
+    pub fn gzip() -> Self {
+        Self::Gzip { level: Self::DEFAULT_GZIP_LEVEL }
+    }
+
+    /// zstd at the default level.
+    pub fn zstd() -> Self {
+        Self::Zstd { level: Self::DEFAULT_ZSTD_LEVEL }
+    }
+
+    /// The name of the algorithm: `none`, `gzip`, `zstd`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip { .. } => "gzip",
+            Self::Zstd { .. } => "zstd",
+        }
+    }
+
+    /// What it adds to the name of a file: nothing, `.gz`, `.zst`.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Gzip { .. } => ".gz",
+            Self::Zstd { .. } => ".zst",
+        }
+    }
+
+    /// The same algorithm at another level.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the algorithm has no such level.
+    pub fn with_level(self, level: i32) -> Result<Self, Error> {
+        match (self, level) {
+            (Self::Gzip { .. }, 1..=9) => Ok(Self::Gzip { level: level.unsigned_abs() }),
+            (Self::Zstd { .. }, 1..=22) => Ok(Self::Zstd { level }),
+            (Self::None, _) => Err(Error::new(
+                ErrorKind::InvalidInput,
+                "a compression level without a compression: the algorithm is `none`",
+            )),
+            (Self::Gzip { .. }, _) => Err(no_level("gzip", level, 9)),
+            (Self::Zstd { .. }, _) => Err(no_level("zstd", level, 22)),
+        }
+    }
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self::gzip()
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Gzip { level } => write!(f, "gzip:{level}"),
+            Self::Zstd { level } => write!(f, "zstd:{level}"),
+        }
+    }
+}
+
+impl FromStr for Compression {
+    type Err = Error;
+
+    /// Reads `none`, `gzip`, `zstd`, and the latter two with a level: `zstd:3`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (name, level) = match text.split_once(':') {
+            Some((name, level)) => (name, Some(level)),
+            None => (text, None),
+        };
+        let compression = match name {
+            "none" | "uncompressed" => Self::None,
+            "gzip" => Self::gzip(),
+            "zstd" => Self::zstd(),
+            _ => {
+                let message = format!("unknown compression `{text}`");
+                return Err(Error::new(ErrorKind::InvalidInput, message)
+                    .with_hint("known: `none`, `gzip`, `zstd`; with a level: `gzip:6`, `zstd:3`"));
+            }
+        };
+        match level {
+            None => Ok(compression),
+            Some(level) => match level.parse() {
+                Ok(level) => compression.with_level(level),
+                Err(_) => {
+                    let message = format!("the compression level `{level}` is no number");
+                    Err(Error::new(ErrorKind::InvalidInput, message))
+                }
+            },
+        }
+    }
+}
+
+fn no_level(name: &str, level: i32, most: i32) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("{name} has no level {level}"))
+        .with_hint(format!("its levels are 1 to {most}"))
+}
+
+/// Compresses what is written to it.
+///
+/// The bytes depend on the input and the settings alone: not on the number of cores, nor on how
+/// the input was cut into writes.
+#[derive(Debug)]
+pub struct Compressor<W: Write>(Inner<W>);
+
+enum Inner<W: Write> {
+    None(W),
+    Gzip(GzipWriter<W>),
+    Zstd(io::BufWriter<zstd::Encoder<'static, W>>),
+}
+
+impl<W: Write> Compressor<W> {
+    /// Starts compressing to a writer.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a level that the algorithm does not have; no memory or threads.
+    pub fn new(inner: W, compression: Compression) -> io::Result<Self> {
+        Ok(Self(match compression {
+            Compression::None => Inner::None(inner),
+            Compression::Gzip { level } => Inner::Gzip(GzipWriter::new(inner, level)?),
+            Compression::Zstd { level } => Inner::Zstd(zstd_writer(inner, level)?),
+        }))
+    }
+
+    /// Compresses the rest and gives the writer back, not flushed.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn finish(self) -> io::Result<W> {
+        match self.0 {
+            Inner::None(inner) => Ok(inner),
+            Inner::Gzip(writer) => writer.finish(),
+            Inner::Zstd(writer) => writer.into_inner().map_err(io::IntoInnerError::into_error)?.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for Compressor<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Inner::None(inner) => inner.write(buffer),
+            Inner::Gzip(writer) => writer.write(buffer),
+            Inner::Zstd(writer) => writer.write(buffer),
+        }
+    }
+
+    /// Passes on what is already compressed. It does not cut the stream: that would make the
+    /// bytes depend on when it is called.
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.0 {
+            Inner::None(inner) => inner.flush(),
+            Inner::Gzip(_) | Inner::Zstd(_) => Ok(()),
+        }
+    }
+}
+
+impl<W: Write> fmt::Debug for Inner<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None(_) => "none",
+            Self::Gzip(_) => "gzip",
+            Self::Zstd(_) => "zstd",
+        })
+    }
+}
+
+/// With workers zstd cuts the input into jobs of a fixed size, so the bytes do not depend on how
+/// many workers there are, as long as there is one.
+fn zstd_writer<W: Write>(inner: W, level: i32) -> io::Result<io::BufWriter<zstd::Encoder<'static, W>>> {
+    use zstd::stream::raw::CParameter;
+
+    if !(1..=22).contains(&level) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("zstd has no level {level}")));
+    }
+    let mut encoder = zstd::Encoder::new(inner, level)?;
+    encoder.include_checksum(true)?;
+    encoder.multithread(super::worker_count() as u32)?;
+    if level <= LARGEST_SMALL_WINDOW {
+        encoder.set_parameter(CParameter::JobSize(ZSTD_JOB_BYTES))?;
+    }
+    Ok(io::BufWriter::with_capacity(128 << 10, encoder))
+}
+
+/// zstd keeps a few jobs for each worker; its own choice at level 3 would be 8 MiB each.
+const ZSTD_JOB_BYTES: u32 = 2 << 20;
+/// Up to this level the window fits a job of that size.
+const LARGEST_SMALL_WINDOW: i32 = 4;

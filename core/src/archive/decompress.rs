@@ -1,0 +1,65 @@
+//! Decompression of whatever comes: the first bytes say what it is.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+/// What the first bytes of a stream say about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// No compression that we know.
+    Plain,
+    /// gzip (RFC 1952).
+    Gzip,
+    /// bzip2.
+    Bzip2,
+    /// xz.
+    Xz,
+    /// zstd (RFC 8878), also after a skippable frame.
+    Zstd,
+}
+
+impl Format {
+    /// How many bytes [`Format::detect`] wants to see.
+    pub const MAGIC_BYTES: usize = 6;
+
+    /// Recognises a stream by its first bytes; too few of them are [`Format::Plain`].
+    pub fn detect(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, 8, ..] => Self::Gzip,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// Undoes the compression of a stream, whichever it has; a stream without one is passed through.
+/// Streams of several members or frames are read to their end.
+///
+/// # Errors
+/// Those of reading. Damage shows while the result is read, as `InvalidData`, `InvalidInput` or
+/// `UnexpectedEof`.
+pub fn decompress<'a>(mut reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut start = Vec::with_capacity(Format::MAGIC_BYTES);
+    reader.by_ref().take(Format::MAGIC_BYTES as u64).read_to_end(&mut start)?;
+    let format = Format::detect(&start);
+    let whole = BufReader::with_capacity(128 << 10, io::Cursor::new(start).chain(reader));
+    decompress_as(format, whole)
+}
+
+/// Undoes one compression.
+///
+/// # Errors
+/// As [`decompress`].
+pub fn decompress_as<'a>(
+    format: Format,
+    reader: impl BufRead + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
+    Ok(match format {
+        Format::Plain => Box::new(reader),
+        Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
+        Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
+        Format::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(reader)),
+        Format::Zstd => Box::new(zstd::Decoder::with_buffer(reader)?),
+    })
+}
