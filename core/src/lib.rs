@@ -11,6 +11,7 @@
 pub mod archive;
 pub mod backend;
 pub mod backend_registry;
+pub mod config;
 pub mod context;
 pub mod digest;
 pub mod dockerfile;
