@@ -1,1 +1,134 @@
-//! The Dockerfile as a tree of stages and instructions.
+//! The Dockerfile: read, expanded, and planned into stages. Interpreting it is the work of a backend.
+//!
+//! In reading order: [`Dockerfile::parse`] gives stages of [`Instruction`]s; [`StagePlan`] says which
+//! stages a target needs and what their bases are; [`Expander`] expands variables. [`plan`] and
+//! [`base_images`] answer the two questions the pipeline has about any request.
+//!
+//! The reader is our own, because the `parse-dockerfile` crate (0.1.9) gives away what BuildKit's
+//! rules need: it knows one heredoc an instruction, and in RUN only in the first place; ENV, LABEL
+//! and ARG come as one string; it accepts any flag and names no unknown instruction; a continuation
+//! that ends in a doubled escape character, `ADD` of a file called `<<x`, and `HEALTHCHECK NONE`
+//! with flags are read otherwise than BuildKit does. The rules here are those of BuildKit's
+//! `frontend/dockerfile/{parser,instructions,shell,dockerfile2llb}`.
+
+mod duration;
+mod expand;
+mod flags;
+mod heredoc;
+mod instruction;
+mod lines;
+mod named_context;
+mod parse;
+mod pattern;
+mod plan;
+mod predefined;
+mod source;
+mod words;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use duration::format_duration;
+pub use expand::{ExpandError, Expander, Lookup};
+pub use heredoc::Heredoc;
+pub use instruction::{Argument, CommandLine, Copy, Healthcheck, Instruction, InstructionKind, Run, Stage};
+pub use named_context::find_context;
+pub use plan::{Base, PlanInput, PlannedStage, ResolvedStage, StagePlan, base_images, plan};
+pub use predefined::{is_proxy_argument, platform_arguments};
+pub use source::{Location, Source};
+
+use crate::Result;
+use crate::error::{Error, ErrorKind};
+use lines::LogicalLine;
+
+/// A Dockerfile that was read without errors.
+#[derive(Clone, Debug)]
+pub struct Dockerfile {
+    /// Its text, for messages.
+    pub source: Arc<Source>,
+    /// `# syntax=`: the image of the frontend it was written for.
+    pub syntax: Option<String>,
+    /// `# check=`: options for BuildKit's linter.
+    pub check: Option<String>,
+    /// The escape character: a backslash, or a backtick by `# escape=`.
+    pub escape: char,
+    /// The ARG instructions before the first FROM.
+    pub global_arguments: Vec<Instruction>,
+    /// The stages, in order; at least one.
+    pub stages: Vec<Stage>,
+    /// What is accepted but should be changed, one line each.
+    pub warnings: Vec<String>,
+}
+
+impl Dockerfile {
+    /// Reads a Dockerfile. `shown` is how messages name it.
+    ///
+    /// # Errors
+    /// `InvalidDockerfile` with the line, for what BuildKit refuses as well: unknown instructions
+    /// and flags, missing arguments, unclosed heredocs, no stage.
+    pub fn parse(content: &[u8], shown: &Path) -> Result<Self> {
+        let source = Arc::new(Source::new(shown, content)?);
+        let directives = lines::directives(&source)?;
+        let (lines, gaps) = lines::split(&source, directives.escape)?;
+        let (global_arguments, stages) = parse::stages(&source, &lines, directives.escape)?;
+        if stages.is_empty() {
+            let message = format!("`{}` has no stage", shown.display());
+            return Err(Error::new(ErrorKind::InvalidDockerfile, message)
+                .with_hint("begin with `FROM image` or `FROM scratch`"));
+        }
+        let gap = |line: &usize| format!("{}:{line}: an empty line within a continuation", shown.display());
+        Ok(Self {
+            source,
+            syntax: directives.syntax,
+            check: directives.check,
+            escape: directives.escape,
+            global_arguments,
+            stages,
+            warnings: gaps.iter().map(gap).collect(),
+        })
+    }
+
+    /// Says whether the file asks for a frontend other than the Dockerfile one, by `# syntax=`;
+    /// then only BuildKit can know what its instructions mean.
+    pub fn is_foreign(content: &[u8], shown: &Path) -> Result<bool> {
+        let directives = lines::directives(&Source::new(shown, content)?)?;
+        let foreign = |syntax: &str| {
+            let name = syntax.split_whitespace().next().unwrap_or_default();
+            let name = name.split('@').next().unwrap_or_default();
+            let name = name.strip_prefix("docker.io/").unwrap_or(name);
+            !(name == "docker/dockerfile"
+                || name.starts_with("docker/dockerfile:")
+                || name.starts_with("docker/dockerfile-upstream"))
+        };
+        Ok(directives.syntax.as_deref().is_some_and(foreign))
+    }
+
+    /// Reads the instruction that an ONBUILD recorded. Its location is that of the FROM.
+    ///
+    /// # Errors
+    /// `InvalidDockerfile` with the line of the FROM.
+    pub fn parse_trigger(&self, trigger: &str, location: Location) -> Result<Instruction> {
+        let located = |error: Error| {
+            self.source
+                .error(location, format!("the base has an ONBUILD trigger that cannot be read: `{trigger}`"))
+                .with_source(error)
+        };
+        let source = Source::new(Path::new("ONBUILD"), trigger.as_bytes()).map_err(located)?;
+        let (lines, _) = lines::split(&source, '\\').map_err(located)?;
+        let [line] = &lines[..] else {
+            return Err(self
+                .source
+                .error(location, format!("the ONBUILD trigger `{trigger}` is not one instruction")));
+        };
+        let line = LogicalLine { location, ..line.clone() };
+        match parse::instruction(&self.source, &line, '\\').map_err(located)? {
+            parse::Parsed::Instruction(instruction) => Ok(instruction),
+            parse::Parsed::Stage(_) => {
+                Err(self.source.error(location, "an ONBUILD trigger cannot be a FROM"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
