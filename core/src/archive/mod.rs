@@ -10,7 +10,7 @@ mod gzip;
 mod tar_writer;
 
 pub use compress::{Compression, Compressor};
-pub use decompress::{Format, decompress};
+pub use decompress::{Format, decompress, decompress_as};
 pub use tar_writer::{TarEntry, TarKind, TarWriter};
 
 /// 1980-01-01, the modification time in archives where none is chosen. Zip archives hold nothing

@@ -1,89 +1,255 @@
 //! The build context: a virtual tree, seen through the ignore file.
+//!
+//! A [`Context`] is a directory on disk, entries that exist only in memory, or both. Listing it
+//! gives its [`Entry`]s in the order of their paths; nothing is copied to build it. What is
+//! left out is decided by [`IgnoreRules`]. [`crate::archive::pack`] writes a context as an archive.
 
-use std::ffi::OsStr;
-use std::fmt;
-use std::os::unix::ffi::OsStrExt;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// A path inside a context or an image: bytes, `/` between the parts, none at either end, no
-/// `.` or `..` parts. The root is empty. Order is that of the bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct ContextPath(Vec<u8>);
+use crate::Result;
+use crate::backend::Job;
+use crate::error::{Error, ErrorKind};
 
-impl ContextPath {
-    /// Takes bytes that follow the rules above.
-    pub fn from_clean(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
-    }
+mod content;
+mod dockerignore;
+mod entry;
+mod path;
+mod pattern;
+mod settings;
+mod walk;
+mod warnings;
 
-    /// The bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
+pub use content::Content;
+pub use dockerignore::{Decision, IgnoreRules};
+pub use entry::{DiskState, Entry, EntryKind, EntrySource};
+pub use path::ContextPath;
+pub use settings::{ContextSettings, DEFAULT_SECRET_PATTERNS, Modes};
+pub use warnings::warnings;
 
-    /// The path in the form of the standard library.
-    pub fn as_path(&self) -> &Path {
-        Path::new(OsStr::from_bytes(&self.0))
-    }
-}
-
-impl fmt::Display for ContextPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&String::from_utf8_lossy(&self.0), f)
-    }
-}
-
-impl fmt::Debug for ContextPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
-    }
-}
-
-/// A build context.
+/// A build context. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Context {
     root: Option<PathBuf>,
+    memory: Arc<BTreeMap<ContextPath, Entry>>,
+    ignore: Arc<IgnoreRules>,
+    always_sent: Vec<ContextPath>,
+    settings: Arc<ContextSettings>,
 }
 
-/// One entry of a context.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Where it is in the context.
-    pub path: ContextPath,
-    /// What it is.
-    pub kind: EntryKind,
-    /// Permission bits, 0 to 0o7777.
-    pub mode: u32,
-    /// Modification time on disk, whole seconds since 1970; 0 for entries in memory.
-    pub mtime: i64,
-    /// Where its content comes from.
-    pub source: EntrySource,
+impl Context {
+    /// Takes a directory on disk, with its ignore file: `<name>.dockerignore` beside the
+    /// Dockerfile `dockerfile` if there is one, else `.dockerignore` in `root`.
+    ///
+    /// # Errors
+    /// `InvalidInput` if `root` is no directory, or the ignore file has an invalid pattern;
+    /// `ContextUnreadable` if the ignore file cannot be read.
+    pub fn from_dir(root: &Path, dockerfile: Option<&Path>, settings: &ContextSettings) -> Result<Self> {
+        check_root(root)?;
+        let mut context = Self::empty();
+        context.root = Some(root.to_owned());
+        context.settings = Arc::new(settings.clone());
+        if let Some(dockerfile) = dockerfile {
+            context.send_always(dockerfile);
+        }
+        if let Some((file, content)) = read_ignore_file(root, dockerfile)? {
+            context.send_always(&file);
+            if settings.ignore {
+                context.ignore = Arc::new(IgnoreRules::parse(&content, &shown(&file, root))?);
+            }
+        }
+        Ok(context)
+    }
+
+    /// A context without entries.
+    pub fn empty() -> Self {
+        Self {
+            root: None,
+            memory: Arc::default(),
+            ignore: Arc::default(),
+            always_sent: Vec::new(),
+            settings: Arc::default(),
+        }
+    }
+
+    /// The directory on disk, if there is one.
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// How the context is read.
+    pub fn settings(&self) -> &ContextSettings {
+        &self.settings
+    }
+
+    /// The rules of the ignore file.
+    pub fn ignore(&self) -> &IgnoreRules {
+        &self.ignore
+    }
+
+    /// What a builder elsewhere needs although COPY may not see it: the Dockerfile and the ignore
+    /// file, where they lie inside.
+    pub fn always_sent(&self) -> &[ContextPath] {
+        &self.always_sent
+    }
+
+    /// Adds a file that exists only in memory. It stands before an entry of the same path on disk,
+    /// and the ignore file does not apply to it. Missing directories above it come by themselves.
+    pub fn insert(&mut self, path: ContextPath, content: impl Into<Bytes>, mode: u32) {
+        let content = content.into();
+        let kind = EntryKind::File { size_bytes: content.len() as u64 };
+        self.insert_entry(path, kind, mode, content);
+    }
+
+    /// Adds a symbolic link that exists only in memory.
+    pub fn insert_symlink(&mut self, path: ContextPath, target: impl Into<Vec<u8>>) {
+        self.insert_entry(path, EntryKind::Symlink { target: target.into() }, 0o777, Bytes::new());
+    }
+
+    /// Adds a directory that exists only in memory.
+    pub fn insert_directory(&mut self, path: ContextPath, mode: u32) {
+        self.insert_entry(path, EntryKind::Directory, mode, Bytes::new());
+    }
+
+    /// The entries that exist only in memory, in the order of their paths.
+    pub fn in_memory(&self) -> impl Iterator<Item = &Entry> {
+        self.memory.values()
+    }
+
+    /// Lists what COPY sees: everything that is not excluded, and the directories above it, in
+    /// the order of the path bytes. Without the root. Sockets, FIFOs and devices are left out
+    /// with a warning. Blocking; walks on several threads.
+    ///
+    /// # Errors
+    /// `ContextUnreadable`, naming the path; `Cancelled`.
+    pub fn list(&self, job: &Job) -> Result<Vec<Entry>> {
+        let mut entries = match &self.root {
+            Some(root) => walk::walk(root, &self.ignore, self.settings.modes, job)?,
+            None => Vec::new(),
+        };
+        if !self.memory.is_empty() {
+            self.overlay(&mut entries);
+        }
+        Ok(entries)
+    }
+
+    /// Lists what is sent to a builder elsewhere: what [`Context::list`] gives, the Dockerfile and
+    /// the ignore file.
+    ///
+    /// # Errors
+    /// As [`Context::list`].
+    pub fn list_to_send(&self, job: &Job) -> Result<Vec<Entry>> {
+        let mut entries = self.list(job)?;
+        let Some(root) = &self.root else { return Ok(entries) };
+        for path in &self.always_sent {
+            let mut wanted = Some(path.clone());
+            while let Some(path) = wanted.filter(|path| !path.is_root()) {
+                let Err(place) = entries.binary_search_by(|entry| entry.path.cmp(&path)) else { break };
+                wanted = path.parent();
+                if let Some(entry) = walk::single(root, path, self.settings.modes)? {
+                    entries.insert(place, entry);
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Opens the content of a file that was listed.
+    ///
+    /// # Errors
+    /// `ContextUnreadable`, naming the path. The same, inside an I/O error, comes out of reading
+    /// if the file is not what it was when it was listed.
+    pub fn open(&self, entry: &Entry) -> Result<Content> {
+        Content::open(self.root.as_deref(), entry)
+    }
+
+    fn insert_entry(&mut self, path: ContextPath, kind: EntryKind, mode: u32, content: Bytes) {
+        let source = EntrySource::Memory(content);
+        let entry = Entry { path: path.clone(), kind, mode, mtime: 0, source };
+        Arc::make_mut(&mut self.memory).insert(path, entry);
+    }
+
+    /// Lays the entries in memory over those on disk.
+    fn overlay(&self, entries: &mut Vec<Entry>) {
+        let mut all: BTreeMap<ContextPath, Entry> =
+            std::mem::take(entries).into_iter().map(|entry| (entry.path.clone(), entry)).collect();
+        for entry in self.memory.values() {
+            all.insert(entry.path.clone(), entry.clone());
+            let mut above = entry.path.parent();
+            while let Some(path) = above.filter(|path| !path.is_root() && !all.contains_key(path)) {
+                above = path.parent();
+                let source = EntrySource::Memory(Bytes::new());
+                let kind = EntryKind::Directory;
+                all.insert(path.clone(), Entry { path, kind, mode: 0o755, mtime: 0, source });
+            }
+        }
+        *entries = all.into_values().collect();
+    }
+
+    /// Notes a file on disk that is sent even if it is excluded; nothing if it lies outside.
+    fn send_always(&mut self, file: &Path) {
+        let inside = self.root.as_deref().and_then(|root| inside(root, file));
+        if let Some(path) = inside.filter(|path| !self.always_sent.contains(path)) {
+            self.always_sent.push(path);
+        }
+    }
 }
 
-/// What an entry is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EntryKind {
-    /// A directory.
-    Directory,
-    /// A regular file.
-    File {
-        /// Its size in bytes when it was listed.
-        size_bytes: u64,
-    },
-    /// A symbolic link.
-    Symlink {
-        /// Where it points, as it stands in the link.
-        target: Vec<u8>,
-    },
+fn check_root(root: &Path) -> Result<()> {
+    let shown = root.display();
+    match std::fs::metadata(root) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => {
+            Err(Error::new(ErrorKind::InvalidInput, format!("the build context `{shown}` is no directory"))
+                .with_hint("name the directory that holds the files; name the Dockerfile with `--file`"))
+        }
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::new(ErrorKind::InvalidInput, format!("the build context `{shown}` does not exist")))
+        }
+        Err(source) => Err(Error::new(
+            ErrorKind::ContextUnreadable,
+            format!("could not read the build context `{shown}`"),
+        )
+        .with_source(source)),
+    }
 }
 
-/// Where the content of an entry comes from.
-#[derive(Clone, Debug)]
-pub enum EntrySource {
-    /// A file on disk, under the root of the context.
-    Disk,
-    /// Bytes in memory.
-    Memory(Bytes),
+/// Finds the ignore file as BuildKit's `dockerui` does.
+fn read_ignore_file(root: &Path, dockerfile: Option<&Path>) -> Result<Option<(PathBuf, Vec<u8>)>> {
+    let beside = dockerfile.map(|dockerfile| {
+        let mut name = dockerfile.as_os_str().to_owned();
+        name.push(".dockerignore");
+        PathBuf::from(name)
+    });
+    for file in beside.into_iter().chain([root.join(".dockerignore")]) {
+        match std::fs::read(&file) {
+            Ok(content) => return Ok(Some((file, content))),
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => {
+                let message = format!("could not read the ignore file `{}`", file.display());
+                return Err(Error::new(ErrorKind::ContextUnreadable, message).with_source(source));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The name of a file for messages: below the root if it lies there.
+fn shown(file: &Path, root: &Path) -> PathBuf {
+    file.strip_prefix(root).unwrap_or(file).to_owned()
+}
+
+/// The place of a file in a context; `None` if it lies outside.
+fn inside(root: &Path, file: &Path) -> Option<ContextPath> {
+    use std::os::unix::ffi::OsStrExt;
+
+    let root = root.canonicalize().ok()?;
+    // The last part is kept as it is: a Dockerfile that is a link is sent under its own name.
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory.canonicalize().ok()?;
+    let path = directory.join(file.file_name()?);
+    ContextPath::clean(path.strip_prefix(&root).ok()?.as_os_str().as_bytes())
 }
