@@ -4,12 +4,11 @@
 //! stages a target needs and what their bases are; [`Expander`] expands variables. [`plan`] and
 //! [`base_images`] answer the two questions the pipeline has about any request.
 //!
-//! The reader is our own, because the `parse-dockerfile` crate (0.1.9) gives away what BuildKit's
-//! rules need: it knows one heredoc an instruction, and in RUN only in the first place; ENV, LABEL
-//! and ARG come as one string; it accepts any flag and names no unknown instruction; a continuation
-//! that ends in a doubled escape character, `ADD` of a file called `<<x`, and `HEALTHCHECK NONE`
-//! with flags are read otherwise than BuildKit does. The rules here are those of BuildKit's
-//! `frontend/dockerfile/{parser,instructions,shell,dockerfile2llb}`.
+//! The reader is our own, because the `parse-dockerfile` crate (0.1.9) reads other than BuildKit:
+//! a heredoc of RUN counts only as the first word (`RUN cat <<EOF > /x` fails); a line that ends in
+//! a doubled escape character swallows the next instruction; ENV, LABEL and ARG come as one
+//! unsplit string; flags are not checked, nor are stage names, `ONBUILD FROM` or `CMD [1]`. The
+//! rules here are those of BuildKit's `frontend/dockerfile/{parser,instructions,shell,dockerfile2llb}`.
 
 mod duration;
 mod expand;
