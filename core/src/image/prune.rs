@@ -1,0 +1,147 @@
+//! Removing what no name leads to.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use super::store::{ImageStore, relock};
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Result, ResultExt};
+
+/// The coarsest clock of file systems in use; times closer than that cannot be told apart.
+const CLOCK_STEP: Duration = Duration::from_secs(2);
+
+/// What [`ImageStore::prune`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// How many blobs were removed.
+    pub blobs: usize,
+    /// Their total size.
+    pub size_bytes: u64,
+    /// Another process is using the store, so nothing was removed; the next prune will.
+    pub busy: bool,
+}
+
+impl ImageStore {
+    /// Removes the blobs that no name leads to, unless another process has the store open: it may
+    /// be about to name them. Blobs that this handle used since it was opened stay as well.
+    ///
+    /// # Errors
+    /// `LocalIo` if the store cannot be read, or a blob cannot be removed.
+    pub fn prune(&self) -> Result<Pruned> {
+        let failed = || format!("could not clean up the image store `{}`", self.dir().display());
+        let lock = &self.shared.lock;
+        // Changing a lock first gives the old one up, so the shared one is taken again either way.
+        let result = match lock.try_lock() {
+            Ok(()) => self.sweep().or_error(ErrorKind::LocalIo, failed),
+            Err(_) => Ok(Pruned { busy: true, ..Pruned::default() }),
+        };
+        relock(lock).or_error(ErrorKind::LocalIo, failed)?;
+        result
+    }
+
+    fn sweep(&self) -> Result<Pruned, io::Error> {
+        let named = self.named()?;
+        let mut pruned = Pruned::default();
+        let cutoff = self.shared.opened.checked_sub(CLOCK_STEP).unwrap_or(self.shared.opened);
+        for entry in fs::read_dir(self.dir().join("blobs/sha256"))? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            let used = metadata.modified()? >= cutoff;
+            if used || named.contains(&*entry.file_name().to_string_lossy()) {
+                continue;
+            }
+            fs::remove_file(entry.path())?;
+            pruned.blobs += 1;
+            pruned.size_bytes += metadata.len();
+        }
+        for records in ["origins", "indexes"] {
+            for entry in fs::read_dir(self.dir().join(records))? {
+                let entry = entry?;
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                let blob = self.dir().join("blobs/sha256").join(&*name);
+                if !named.contains(&*name) && !blob.exists() && entry.metadata()?.modified()? < cutoff {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// The hexadecimal digests of everything that a name leads to. Keeps what a damaged image
+    /// still leads to.
+    fn named(&self) -> Result<HashSet<String>, io::Error> {
+        let mut named = HashSet::new();
+        let images = self.list().map_err(io::Error::other)?;
+        for image in images {
+            named.insert(image.descriptor.digest.hex());
+            match self.closure(&image.descriptor) {
+                Ok(parts) => named.extend(parts.iter().map(|part| part.digest.hex())),
+                Err(error) => tracing::debug!(reference = %image.reference, %error, "incomplete image"),
+            }
+        }
+        Ok(named)
+    }
+
+    /// The total size of what an image has in the store.
+    ///
+    /// # Errors
+    /// As [`ImageStore::closure`].
+    pub fn stored_size_bytes(&self, image: &super::Descriptor) -> Result<u64> {
+        let size = |digest: &Digest| fs::metadata(self.path(digest)).map_or(0, |metadata| metadata.len());
+        Ok(self.closure(image)?.iter().map(|part| size(&part.digest)).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Descriptor, Manifest, media_type, to_bytes};
+    use std::time::SystemTime;
+
+    fn image(store: &ImageStore, content: &[u8]) -> Descriptor {
+        let config = store.put_as(media_type::OCI_CONFIG, b"{}").expect("config");
+        let layer = store.put_as(media_type::OCI_LAYER, content).expect("layer");
+        let manifest = Manifest::new(media_type::OCI_MANIFEST, config, vec![layer]);
+        store.put_as(media_type::OCI_MANIFEST, &to_bytes(&manifest)).expect("manifest")
+    }
+
+    fn age(store: &ImageStore) {
+        let long_ago = SystemTime::now() - Duration::from_secs(3600);
+        for entry in fs::read_dir(store.dir().join("blobs/sha256")).expect("blobs").flatten() {
+            fs::File::open(entry.path()).expect("open").set_modified(long_ago).expect("age");
+        }
+    }
+
+    #[test]
+    fn removes_only_what_has_no_name_and_is_not_in_use() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = ImageStore::open(dir.path()).expect("store");
+        let (kept, dropped) = (image(&store, b"kept"), image(&store, b"dropped"));
+        store.tag(&"kept".parse().expect("reference"), &kept).expect("tag");
+        age(&store);
+        let in_use = image(&store, b"in use");
+        let pruned = store.prune().expect("prune");
+        // The config is shared with the named image: two blobs go.
+        assert_eq!((pruned.blobs, pruned.busy), (2, false));
+        assert!(!store.has(&dropped.digest));
+        assert_eq!(store.closure(&kept).expect("whole").len(), 3);
+        assert!(store.has(&in_use.digest));
+    }
+
+    #[test]
+    fn removes_nothing_while_another_has_the_store_open() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = ImageStore::open(dir.path()).expect("store");
+        let image = image(&store, b"being built");
+        age(&store);
+        let other = ImageStore::open(dir.path()).expect("second handle");
+        assert!(store.prune().expect("prune").busy);
+        drop(other);
+        assert!(store.has(&image.digest));
+        age(&store);
+        assert_eq!(store.prune().expect("prune").blobs, 3);
+    }
+}
