@@ -7,11 +7,17 @@
 mod compress;
 mod decompress;
 mod gzip;
+mod pack;
 mod tar_writer;
+mod tree;
+pub mod unpack;
 
 pub use compress::{Compression, Compressor};
 pub use decompress::{Format, decompress, decompress_as};
+pub use pack::{MemberNames, PackSummary, pack, pack_entries};
 pub use tar_writer::{TarEntry, TarKind, TarWriter};
+use tree::write_error;
+pub use tree::{Member, recover, write_tree};
 
 /// 1980-01-01, the modification time in archives where none is chosen. Zip archives hold nothing
 /// older, so 1970 would break the building of Python wheels inside an image.

@@ -1,0 +1,301 @@
+//! Reading tar archives safely: whatever a name says, it stays inside the root.
+//!
+//! Understands ustar, PAX and GNU archives. A name that leads out of the root is refused; so is
+//! what cannot be read faithfully (GNU sparse members). Symbolic links come as they are: who
+//! follows them does so inside the root.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use tar::{EntryType, Header};
+
+use super::{TarEntry, TarKind};
+use crate::Result;
+use crate::context::ContextPath;
+use crate::error::{Error, ErrorKind};
+
+const BLOCK: usize = 512;
+/// Long names and PAX records are kept in memory; honest ones are far smaller.
+const LARGEST_EXTENSION: u64 = 1 << 20;
+
+/// Reads a tar archive, member by member.
+#[derive(Debug)]
+pub struct TarReader<R> {
+    inner: R,
+    /// What is left of the current member: content, then padding.
+    content_left: u64,
+    padding_left: u64,
+    /// Records that hold for all members that follow.
+    global: Records,
+    ended: bool,
+}
+
+/// One member of an archive. Reading it gives the content; what is not read is skipped.
+#[derive(Debug)]
+pub struct TarMember<'a, R> {
+    /// What the archive says of it. Its path and the target of a hard link are clean
+    /// [`ContextPath`]s; the path of the root is empty. A missing modification time is 0.
+    pub entry: TarEntry,
+    reader: &'a mut TarReader<R>,
+}
+
+type Records = BTreeMap<Vec<u8>, Vec<u8>>;
+
+impl<R: Read> TarReader<R> {
+    /// Reads the archive in a stream that is not compressed: see [`super::decompress`].
+    pub fn new(inner: R) -> Self {
+        Self { inner, content_left: 0, padding_left: 0, global: Records::new(), ended: false }
+    }
+
+    /// The next member; `None` at the end.
+    ///
+    /// # Errors
+    /// `Corrupt` for what is no tar archive, and for a name that leads out of the root;
+    /// `Unsupported` for sparse members; an error of ours inside an error of the reader comes
+    /// out as it is.
+    pub fn next_member(&mut self) -> Result<Option<TarMember<'_, R>>> {
+        let mut records = Records::new();
+        loop {
+            let Some(header) = self.next_header()? else { return Ok(None) };
+            match header.entry_type() {
+                EntryType::XHeader => records.extend(parse_records(&self.extension(&header)?)?),
+                EntryType::XGlobalHeader => {
+                    let more = parse_records(&self.extension(&header)?)?;
+                    self.global.extend(more);
+                }
+                EntryType::GNULongName => {
+                    records.insert(b"path".to_vec(), until_zero(self.extension(&header)?));
+                }
+                EntryType::GNULongLink => {
+                    records.insert(b"linkpath".to_vec(), until_zero(self.extension(&header)?));
+                }
+                _ => {
+                    let mut all = self.global.clone();
+                    all.extend(records);
+                    let (entry, stored) = read_entry(&header, &all)?;
+                    self.start_content(stored);
+                    return Ok(Some(TarMember { entry, reader: self }));
+                }
+            }
+        }
+    }
+
+    /// Skips the rest of the current member and reads a header; `None` at the end.
+    fn next_header(&mut self) -> Result<Option<Header>> {
+        self.skip_member()?;
+        if self.ended {
+            return Ok(None);
+        }
+        let mut header = Header::new_old();
+        let filled = self.fill(header.as_mut_bytes())?;
+        // Some writers leave the two empty blocks out.
+        if filled == 0 || header.as_bytes().iter().all(|b| *b == 0) {
+            self.ended = true;
+            // The rest (usually zeros) is read, so that a checking reader below sees its end.
+            io::copy(&mut self.inner, &mut io::sink()).map_err(read_error)?;
+            return Ok(None);
+        }
+        if filled < BLOCK {
+            return Err(corrupt("it ends in the middle of a header"));
+        }
+        if header.cksum().ok() != Some(checksum(header.as_bytes())) {
+            return Err(corrupt("the checksum of a header is wrong"));
+        }
+        Ok(Some(header))
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.inner.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(read_error(error)),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// The content of a member that says something about the next one.
+    fn extension(&mut self, header: &Header) -> Result<Vec<u8>> {
+        let size = header.entry_size().map_err(|_| corrupt("a size is no number"))?;
+        if size > LARGEST_EXTENSION {
+            return Err(corrupt("the name or the records of a member are larger than 1 MiB"));
+        }
+        self.start_content(size);
+        let mut content = Vec::new();
+        self.read_content_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    fn read_content_to_end(&mut self, content: &mut Vec<u8>) -> Result<()> {
+        let wanted = self.content_left;
+        let read = self.inner.by_ref().take(wanted).read_to_end(content).map_err(read_error)?;
+        if read as u64 != wanted {
+            return Err(corrupt("it ends in the middle of a member"));
+        }
+        self.content_left = 0;
+        Ok(())
+    }
+
+    fn start_content(&mut self, size: u64) {
+        self.content_left = size;
+        self.padding_left = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
+    }
+
+    fn skip_member(&mut self) -> Result<()> {
+        let left = self.content_left.saturating_add(self.padding_left);
+        let skipped = io::copy(&mut self.inner.by_ref().take(left), &mut io::sink()).map_err(read_error)?;
+        if skipped < self.content_left {
+            return Err(corrupt("it ends in the middle of a member"));
+        }
+        (self.content_left, self.padding_left) = (0, 0);
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for TarMember<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.reader.content_left;
+        if left == 0 || buffer.is_empty() {
+            return Ok(0);
+        }
+        let room = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let read = self.reader.inner.read(&mut buffer[..room])?;
+        if read == 0 {
+            return Err(io::Error::other(corrupt("it ends in the middle of a member")));
+        }
+        self.reader.content_left -= read as u64;
+        Ok(read)
+    }
+}
+
+/// Makes an entry of a header and the records that go with it, and says how many bytes of
+/// content follow in the archive.
+fn read_entry(header: &Header, records: &Records) -> Result<(TarEntry, u64)> {
+    if header.entry_type() == EntryType::GNUSparse
+        || records.keys().any(|key| key.starts_with(b"GNU.sparse."))
+    {
+        return Err(Error::new(ErrorKind::Unsupported, "the archive has sparse members")
+            .with_hint("write it without `--sparse`"));
+    }
+    let name = records.get(&b"path"[..]).cloned().unwrap_or_else(|| header.path_bytes().into_owned());
+    let path = clean(&name)?;
+    let link = || -> Result<Vec<u8>> {
+        let target = records.get(&b"linkpath"[..]).cloned();
+        target
+            .or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned))
+            .ok_or_else(|| corrupt(format!("the link `{}` has no target", String::from_utf8_lossy(&name))))
+    };
+    let size = number(records, "size", header.entry_size())?;
+    let device = || {
+        (header.device_major().ok().flatten().unwrap_or(0), header.device_minor().ok().flatten().unwrap_or(0))
+    };
+    let kind = match header.entry_type() {
+        // Before POSIX, a slash at the end made a directory.
+        EntryType::Regular if name.ends_with(b"/") => TarKind::Directory,
+        EntryType::Regular | EntryType::Continuous => TarKind::File { size_bytes: size },
+        EntryType::Directory => TarKind::Directory,
+        EntryType::Symlink => TarKind::Symlink { target: link()? },
+        EntryType::Link => TarKind::HardLink { target: clean(&link()?)?.into_bytes() },
+        EntryType::Char => TarKind::CharDevice { major: device().0, minor: device().1 },
+        EntryType::Block => TarKind::BlockDevice { major: device().0, minor: device().1 },
+        EntryType::Fifo => TarKind::Fifo,
+        other => {
+            let kind = char::from(other.as_byte());
+            return Err(corrupt(format!("the member `{path}` has the unknown type {kind:?}")));
+        }
+    };
+    if path.is_root() && kind != TarKind::Directory {
+        return Err(corrupt("a member without a name is no directory"));
+    }
+    let xattrs = records
+        .iter()
+        .filter_map(|(key, value)| Some((key.strip_prefix(b"SCHILY.xattr.")?.to_vec(), value.clone())))
+        .collect();
+    let entry = TarEntry {
+        path: path.into_bytes(),
+        kind,
+        mode: header.mode().map_err(|_| corrupt("permission bits are no number"))? & 0o7777,
+        uid: number(records, "uid", header.uid())?,
+        gid: number(records, "gid", header.gid())?,
+        mtime: mtime(records, header)?,
+        xattrs,
+    };
+    // Some writers give links the size of what they point to, but no content follows.
+    let stored =
+        if matches!(header.entry_type(), EntryType::Regular | EntryType::Continuous) { size } else { 0 };
+    Ok((entry, stored))
+}
+
+fn clean(name: &[u8]) -> Result<ContextPath> {
+    let inside = ContextPath::clean(name).filter(|_| !name.contains(&0));
+    inside.ok_or_else(|| {
+        let name = String::from_utf8_lossy(name);
+        corrupt(format!("the member `{name}` leads out of the root of the archive"))
+    })
+}
+
+fn number(records: &Records, key: &str, in_header: io::Result<u64>) -> Result<u64> {
+    let wrong = || corrupt(format!("the {key} of a member is no number"));
+    match records.get(key.as_bytes()) {
+        Some(text) => str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(wrong),
+        None => in_header.map_err(|_| wrong()),
+    }
+}
+
+/// Whole seconds, rounded down: records may hold fractions and times before 1970.
+fn mtime(records: &Records, header: &Header) -> Result<i64> {
+    let wrong = || corrupt("the modification time of a member is no number");
+    let Some(text) = records.get(&b"mtime"[..]) else {
+        // Base-256 numbers before 1970 come out as very large ones.
+        return header.mtime().map(u64::cast_signed).map_err(|_| wrong());
+    };
+    let text = str::from_utf8(text).map_err(|_| wrong())?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i64 = whole.parse().map_err(|_| wrong())?;
+    let down = whole.starts_with('-') && fraction.bytes().any(|b| b != b'0');
+    Ok(seconds.saturating_sub(i64::from(down)))
+}
+
+fn parse_records(mut content: &[u8]) -> Result<Records> {
+    let wrong = || corrupt("PAX records are malformed");
+    let mut records = Records::new();
+    while !content.is_empty() {
+        let space = content.iter().position(|b| *b == b' ').ok_or_else(wrong)?;
+        let length = str::from_utf8(&content[..space]).ok().and_then(|text| text.parse::<usize>().ok());
+        let length =
+            length.filter(|length| *length > space + 1 && *length <= content.len()).ok_or_else(wrong)?;
+        let (record, rest) = content.split_at(length);
+        content = rest;
+        let record = record[space + 1..].strip_suffix(b"\n").ok_or_else(wrong)?;
+        let equals = record.iter().position(|b| *b == b'=').ok_or_else(wrong)?;
+        records.insert(record[..equals].to_vec(), record[equals + 1..].to_vec());
+    }
+    // An empty value takes an earlier one back.
+    records.retain(|key, value| !value.is_empty() || key.starts_with(b"SCHILY.xattr."));
+    Ok(records)
+}
+
+fn until_zero(mut name: Vec<u8>) -> Vec<u8> {
+    let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
+    name.truncate(end);
+    name
+}
+
+/// The sum of the bytes of a header, with spaces where the sum itself stands.
+fn checksum(header: &[u8; BLOCK]) -> u32 {
+    let sum = |bytes: &[u8]| bytes.iter().map(|b| u32::from(*b)).sum::<u32>();
+    sum(&header[..148]) + 8 * u32::from(b' ') + sum(&header[156..])
+}
+
+fn corrupt(why: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Corrupt, "the tar archive is damaged").with_source(why.into())
+}
+
+fn read_error(error: io::Error) -> Error {
+    super::recover(error, |error| {
+        Error::new(ErrorKind::Corrupt, "the tar archive cannot be read").with_source(error)
+    })
+}
