@@ -63,7 +63,7 @@ pub const KEYS: &[Key] = &[
     key(
         "context.warn-size",
         Kind::Bytes,
-        Some("500MB"),
+        Some("1GiB"),
         "Warns about a context larger than this; 0 never warns.",
     ),
     key("context.warn-secrets", Kind::Flag, Some("true"), "Warns about files that look like secrets."),
@@ -83,7 +83,7 @@ pub const KEYS: &[Key] = &[
         "compression.level",
         Kind::Integer,
         None,
-        "gzip 1 to 9, zstd 1 to 19. Unset: the format's own default.",
+        "gzip 1 to 9, zstd 1 to 22. Unset: the format's own default.",
     ),
     key("timeouts.build", Kind::Duration, None, "Stops a build that takes longer. Unset: never."),
     key("timeouts.connect", Kind::Duration, Some("10s"), "How long a registry may take to answer the door."),

@@ -96,6 +96,11 @@ impl Context {
         &self.always_sent
     }
 
+    /// The place of a file on disk in this context; `None` if it lies outside.
+    pub fn place_of(&self, file: &Path) -> Option<ContextPath> {
+        inside(self.root.as_deref()?, file)
+    }
+
     /// Adds a file that exists only in memory. It stands before an entry of the same path on disk,
     /// and the ignore file does not apply to it. Missing directories above it come by themselves.
     pub fn insert(&mut self, path: ContextPath, content: impl Into<Bytes>, mode: u32) {
