@@ -11,13 +11,13 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use flate2::{Compress, Crc, FlushCompress, Status};
+use flate2::Crc;
+
+use super::deflate::{self, WINDOW_BYTES};
 
 /// Another size gives other bytes. Smaller blocks cost more for the dictionary each, larger ones
 /// more memory.
 const BLOCK_BYTES: usize = 256 << 10;
-/// The window of deflate.
-const DICTIONARY_BYTES: usize = 32 << 10;
 /// Neither time nor name, operating system unknown.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
@@ -71,7 +71,7 @@ impl<W: Write> GzipWriter<W> {
             self.take_oldest()?;
         }
         let mut next = self.spare.pop().unwrap_or_default();
-        let window = self.block.input.len().saturating_sub(DICTIONARY_BYTES);
+        let window = self.block.input.len().saturating_sub(WINDOW_BYTES);
         next.input.clear();
         next.input.extend_from_slice(&self.block.input[window..]);
         next.dictionary_bytes = next.input.len();
@@ -155,37 +155,24 @@ fn worker_died() -> io::Error {
 }
 
 fn work(queue: &Mutex<Receiver<Task>>, level: u32) {
-    let mut compress = Compress::new(flate2::Compression::new(level), false);
     loop {
         let task = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Task { mut block, last, reply }) = task else { return };
-        let result = block.compress(&mut compress, last).map(|()| block);
+        let result = block.compress(level, last).map(|()| block);
         // Nobody waits for it when the writer was dropped; the queue then ends too.
         let _ = reply.send(result);
     }
 }
 
 impl Block {
-    fn compress(&mut self, compress: &mut Compress, last: bool) -> io::Result<()> {
-        let (dictionary, input) = self.input.split_at(self.dictionary_bytes);
+    fn compress(&mut self, level: u32, last: bool) -> io::Result<()> {
         self.crc.reset();
-        self.crc.update(input);
-        compress.reset();
-        if !dictionary.is_empty() {
-            compress.set_dictionary(dictionary)?;
-        }
+        self.crc.update(&self.input[self.dictionary_bytes..]);
         self.output.clear();
-        // Room for input that does not compress, so that one call does it all.
-        self.output.reserve(input.len() + input.len() / 8 + 1024);
-        let flush = if last { FlushCompress::Finish } else { FlushCompress::Sync };
-        let status = compress.compress_vec(input, &mut self.output, flush)?;
-        let complete = if last { status == Status::StreamEnd } else { status == Status::Ok };
-        let took_all = compress.total_in() == input.len() as u64;
-        let room_left = self.output.len() < self.output.capacity();
-        if complete && took_all && (last || room_left) {
-            Ok(())
-        } else {
-            Err(io::Error::other("deflate did not take a whole block"))
+        deflate::compress(&self.input, self.dictionary_bytes, level, &mut self.output)?;
+        if last {
+            self.output.extend_from_slice(&deflate::END);
         }
+        Ok(())
     }
 }

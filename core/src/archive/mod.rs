@@ -6,6 +6,7 @@
 
 mod compress;
 mod decompress;
+mod deflate;
 mod gzip;
 mod pack;
 mod tar_writer;
