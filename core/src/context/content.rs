@@ -62,7 +62,7 @@ impl Content {
                 Ok(0) => break,
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(context_error(&self.path, error)),
+                Err(error) => return Err(read_error(&self.path, error)),
             }
         }
         buffer.truncate(filled);
@@ -145,6 +145,6 @@ fn changed(path: &ContextPath) -> Error {
 }
 
 /// Gives back the error that a [`Content`] put into an I/O error, or makes one for the path.
-fn context_error(path: &ContextPath, error: io::Error) -> Error {
+pub(crate) fn read_error(path: &ContextPath, error: io::Error) -> Error {
     error.downcast::<Error>().unwrap_or_else(|error| unreadable(path, error))
 }

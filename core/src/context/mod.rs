@@ -24,6 +24,7 @@ mod walk;
 mod warnings;
 
 pub use content::Content;
+pub(crate) use content::read_error;
 pub use dockerignore::{Decision, IgnoreRules};
 pub use entry::{DiskState, Entry, EntryKind, EntrySource};
 pub use path::ContextPath;
