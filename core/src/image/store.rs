@@ -203,7 +203,7 @@ impl ImageStore {
         self.shared.dir.join("incoming")
     }
 
-    pub(super) fn write_failed(&self) -> String {
+    pub(crate) fn write_failed(&self) -> String {
         format!("could not write to the image store `{}`", self.shared.dir.display())
     }
 

@@ -1,0 +1,211 @@
+//! Fetching blobs: streamed to the store, verified, gone on with where they broke off.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::{Method, Response, StatusCode};
+use tokio::sync::mpsc;
+
+use super::RegistryClient;
+use super::authentication::Scope;
+use super::endpoint::Endpoint;
+use super::exchange::{Answer, Request};
+use crate::backend::Job;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::events::{Step, Unit};
+use crate::http::{Failure, next_piece};
+use crate::image::{BlobWriter, Descriptor, ImageStore};
+use crate::reference::Reference;
+
+/// How many pieces may wait for the disk.
+const PIECES_AHEAD: usize = 16;
+
+impl RegistryClient {
+    /// Asks whether a repository has a blob. A registry that does not know the question has not.
+    ///
+    /// # Errors
+    /// As [`RegistryClient::head_manifest`].
+    pub async fn has_blob(&self, repository: &Reference, blob: &Descriptor, job: &Job) -> Result<bool> {
+        let endpoint = self.endpoint(repository.registry())?;
+        self.has_blob_as(&endpoint, Scope::pull(repository.repository()), blob, job).await
+    }
+
+    pub(super) async fn has_blob_as(
+        &self,
+        endpoint: &Endpoint,
+        scope: Scope,
+        blob: &Descriptor,
+        job: &Job,
+    ) -> Result<bool> {
+        let repository = scope.repository.clone();
+        let url = endpoint.url(&repository, &format!("blobs/{}", blob.digest));
+        let request = Request::new(endpoint, scope, Method::HEAD, url);
+        match self.exchange(&request, job).await? {
+            Answer::Success(_) => Ok(true),
+            Answer::Refused(refusal)
+                if matches!(refusal.status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) =>
+            {
+                Ok(false)
+            }
+            Answer::Refused(refusal) => {
+                let message = format!("could not ask `{}` for blob `{}`", endpoint.registry, blob.digest);
+                Err(self.refused(refusal, &message, endpoint, &repository, job).await)
+            }
+        }
+    }
+
+    /// Fetches a blob into the store, unless it is there. A broken transfer goes on where it broke
+    /// off. Progress is reported under the digest.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt` if the content is not what the descriptor says; `LocalIo`; and as
+    /// [`RegistryClient::head_manifest`].
+    pub async fn blob_to(
+        &self,
+        repository: &Reference,
+        blob: &Descriptor,
+        store: &ImageStore,
+        step: &Step,
+        job: &Job,
+    ) -> Result<()> {
+        if store.has(&blob.digest) {
+            return Ok(());
+        }
+        let endpoint = self.endpoint(repository.registry())?;
+        let (pieces, received) = mpsc::channel(PIECES_AHEAD);
+        let writer = store.writer()?;
+        let expected = blob.clone();
+        let failed = store.write_failed();
+        let write = job.blocking(move |_| write_pieces(writer, received, &expected, &failed));
+        let fetch = self.fetch(&endpoint, repository, blob, pieces, step, job);
+        // Both end together: the writer when the channel closes, the fetcher when nobody receives.
+        let (fetched, written) = tokio::join!(fetch, write);
+        let place = |error: Error| error.with_detail("reference", repository.name());
+        match (fetched, written) {
+            // The disk's complaint is the cause of the fetcher's.
+            (Err(_), Err(error)) if error.kind() == ErrorKind::LocalIo => Err(error),
+            (Err(error), _) => Err(error),
+            (Ok(()), written) => written.map_err(place),
+        }
+    }
+
+    async fn fetch(
+        &self,
+        endpoint: &Endpoint,
+        repository: &Reference,
+        blob: &Descriptor,
+        pieces: mpsc::Sender<Bytes>,
+        step: &Step,
+        job: &Job,
+    ) -> Result<()> {
+        let mut attempts = self.inner.settings.retry.attempts(format!("`{}`", endpoint.registry), job);
+        let mut received_bytes = 0;
+        loop {
+            let before = received_bytes;
+            let attempt = async {
+                let mut response = self.open_blob(endpoint, repository, blob, received_bytes, job).await?;
+                self.receive(endpoint, &mut response, blob, &mut received_bytes, &pieces, step).await
+            };
+            match job.run(async { Ok(attempt.await) }).await? {
+                Ok(()) => return Ok(()),
+                Err(failure) => attempts.again(failure).await?,
+            }
+            if received_bytes > before {
+                // It gets on: count the failures of this stretch only.
+                attempts = self.inner.settings.retry.attempts(format!("`{}`", endpoint.registry), job);
+            }
+        }
+    }
+
+    /// Asks for a blob from a position on.
+    async fn open_blob(
+        &self,
+        endpoint: &Endpoint,
+        repository: &Reference,
+        blob: &Descriptor,
+        position: u64,
+        job: &Job,
+    ) -> Result<Response, Failure> {
+        let url = endpoint.url(repository.repository(), &format!("blobs/{}", blob.digest));
+        let scope = Scope::pull(repository.repository());
+        let mut request = Request::new(endpoint, scope, Method::GET, url);
+        if position > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={position}-")).expect("digits are ASCII");
+            request = request.header(RANGE, range);
+        }
+        match self.exchange_once(&request, job).await? {
+            Answer::Success(response) => Ok(response),
+            Answer::Refused(refusal) => {
+                let message = format!("could not fetch blob `{}` of `{}`", blob.digest, repository.name());
+                Err(self.refused(refusal, &message, endpoint, repository.repository(), job).await.into())
+            }
+        }
+    }
+
+    async fn receive(
+        &self,
+        endpoint: &Endpoint,
+        response: &mut Response,
+        blob: &Descriptor,
+        received_bytes: &mut u64,
+        pieces: &mpsc::Sender<Bytes>,
+        step: &Step,
+    ) -> Result<(), Failure> {
+        let registry = &endpoint.registry;
+        // A registry that ignores the range sends everything again: skip what we have.
+        let mut skip = match start_of(response) {
+            Some(start) if start == *received_bytes => 0,
+            Some(_) => {
+                let message = format!("`{registry}` sent another range of a blob than asked for");
+                return Err(Error::new(ErrorKind::UnexpectedAnswer, message).into());
+            }
+            None => *received_bytes,
+        };
+        let item = blob.digest.to_string();
+        while let Some(mut piece) = next_piece(registry, response).await? {
+            let skipped = skip.min(piece.len() as u64);
+            skip -= skipped;
+            piece = piece.slice(skipped as usize..);
+            *received_bytes += piece.len() as u64;
+            if *received_bytes > blob.size_bytes {
+                let message = format!("`{registry}` sent more of blob `{item}` than its size says");
+                return Err(Error::new(ErrorKind::Corrupt, message).into());
+            }
+            step.progress_of(&item, *received_bytes, Some(blob.size_bytes), Unit::Bytes);
+            if !piece.is_empty() && pieces.send(piece).await.is_err() {
+                return Err(Error::new(ErrorKind::LocalIo, "the image store took no more").into());
+            }
+        }
+        if *received_bytes < blob.size_bytes {
+            let message = format!("`{registry}` sent {received_bytes} of {} bytes", blob.size_bytes);
+            return Err(Failure::transient(Error::new(ErrorKind::Unavailable, message)));
+        }
+        Ok(())
+    }
+}
+
+/// Where the content of a 206 answer starts; `None` for a whole answer.
+fn start_of(response: &Response) -> Option<u64> {
+    if response.status() != StatusCode::PARTIAL_CONTENT {
+        return None;
+    }
+    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
+}
+
+/// Writes what arrives. Commits only a whole blob: after a failure the size tells.
+fn write_pieces(
+    mut writer: BlobWriter,
+    mut received: mpsc::Receiver<Bytes>,
+    blob: &Descriptor,
+    failed: &str,
+) -> Result<()> {
+    while let Some(piece) = received.blocking_recv() {
+        writer.write_all(&piece).or_error(ErrorKind::LocalIo, || failed.to_owned())?;
+    }
+    if writer.size_bytes() == blob.size_bytes {
+        writer.commit(Some(blob.digest))?;
+    }
+    Ok(())
+}

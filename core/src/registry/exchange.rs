@@ -1,0 +1,202 @@
+//! One request and its answer: authentication, retries, time limits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Body, Method, Response, StatusCode};
+use tokio::time::Instant;
+use url::Url;
+
+use super::RegistryClient;
+use super::authentication::Scope;
+use super::endpoint::{Endpoint, no_answer};
+use super::refusal::Refusal;
+use crate::backend::Job;
+use crate::error::Result;
+use crate::http::{Failure, describe_failure};
+
+/// How often progress is reported, and silence is noticed.
+const TICK: Duration = Duration::from_millis(200);
+/// A connection that takes no more bytes for so long is given up.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+/// A registry that has the whole blob hashes it before it answers; seen: 1 s a GB, and minutes on
+/// those that copy it to slow storage first.
+const BLOB_ANSWER_LIMIT: Duration = Duration::from_secs(300);
+
+/// A request that can be sent any number of times.
+pub(super) struct Request<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) scope: Scope,
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Payload<'a>,
+}
+
+/// What a request carries.
+pub(super) enum Payload<'a> {
+    /// Nothing.
+    Empty,
+    /// A document.
+    Bytes(Bytes),
+    /// A part of a blob, opened anew for each attempt.
+    Stream(&'a dyn Source),
+}
+
+/// Something that is read to be sent, from the start each time it is opened.
+pub(super) trait Source: Send + Sync {
+    /// Opens it. `sent` counts what has been handed to the connection.
+    fn open(&self, sent: Arc<AtomicU64>) -> Body;
+    /// How many bytes it has.
+    fn size_bytes(&self) -> u64;
+    /// Is told from time to time how many bytes have been sent.
+    fn progress(&self, sent_bytes: u64);
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(endpoint: &'a Endpoint, scope: Scope, method: Method, url: Url) -> Self {
+        Self { endpoint, scope, method, url, headers: HeaderMap::new(), payload: Payload::Empty }
+    }
+
+    pub(super) fn header(mut self, name: reqwest::header::HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    pub(super) fn payload(mut self, payload: Payload<'a>) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    /// The name of the server for messages: the registry, or where it sent us.
+    pub(super) fn server(&self) -> String {
+        if self.endpoint.owns(&self.url) {
+            return self.endpoint.registry.clone();
+        }
+        self.url.host_str().unwrap_or(&self.endpoint.registry).to_owned()
+    }
+}
+
+impl RegistryClient {
+    /// Sends a request until it is answered with something other than "later", and gives back the
+    /// answer, whatever it is.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Denied`, `TimedOut`, `Cancelled`.
+    pub(super) async fn exchange(&self, request: &Request<'_>, job: &Job) -> Result<Answer> {
+        let mut attempts = self.inner.settings.retry.attempts(format!("`{}`", request.server()), job);
+        loop {
+            match job.run(async { Ok(self.exchange_once(request, job).await) }).await? {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => attempts.again(failure).await?,
+            }
+        }
+    }
+
+    /// Sends a request once; again only to show who we are.
+    pub(super) async fn exchange_once(&self, request: &Request<'_>, job: &Job) -> Result<Answer, Failure> {
+        let authenticator = &self.inner.authenticator;
+        let (endpoint, scope) = (request.endpoint, &request.scope);
+        // "Never send credentials to another host": an upload may go on elsewhere.
+        let own = endpoint.owns(&request.url);
+        let header = if own { authenticator.header(endpoint, scope, job).await? } else { None };
+        let mut response = send(request, header.as_ref()).await?;
+        if own && response.status() == StatusCode::UNAUTHORIZED {
+            let refused = header.as_ref();
+            let next =
+                authenticator.header_after_refusal(endpoint, scope, refused, response.headers(), job).await?;
+            if next.is_some() {
+                response = send(request, next.as_ref()).await?;
+            }
+        }
+        tracing::debug!(method = %request.method, url = %shown(&request.url), status = response.status().as_u16());
+        if response.status().is_success() || response.status().is_redirection() {
+            return Ok(Answer::Success(response));
+        }
+        let refusal = Refusal::read(response, &request.server(), &endpoint.registry).await;
+        if refusal.is_transient() {
+            return Err(refusal.into_failure(&format!("`{}` is not available", request.server()), true));
+        }
+        Ok(Answer::Refused(refusal))
+    }
+
+    /// Makes the error of a refusal.
+    pub(super) async fn refused(
+        &self,
+        refusal: Refusal,
+        message: &str,
+        endpoint: &Endpoint,
+        repository: &str,
+        job: &Job,
+    ) -> crate::Error {
+        let lookup = self.inner.authenticator.lookup(endpoint, repository, job).await;
+        let found = lookup.as_ref().ok().and_then(|lookup| lookup.found.as_ref());
+        let error = refusal.into_failure(message, found.is_some()).into_error();
+        match found {
+            Some(found) if error.kind() == crate::ErrorKind::Denied => {
+                error.with_detail("credentials from", found.origin.clone())
+            }
+            _ => error,
+        }
+    }
+}
+
+/// The answer to a request.
+pub(super) enum Answer {
+    /// 2xx, or a redirection that was not followed.
+    Success(Response),
+    /// 4xx that another attempt would not change.
+    Refused(Refusal),
+}
+
+async fn send(request: &Request<'_>, authorization: Option<&HeaderValue>) -> Result<Response, Failure> {
+    let mut headers = request.headers.clone();
+    if let Some(authorization) = authorization {
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
+    let builder = request.endpoint.http.request(request.method.clone(), request.url.clone()).headers(headers);
+    let server = request.server();
+    match &request.payload {
+        Payload::Empty => request.endpoint.send(builder, &server).await,
+        Payload::Bytes(bytes) => request.endpoint.send(builder.body(bytes.clone()), &server).await,
+        Payload::Stream(source) => {
+            let sent = Arc::new(AtomicU64::new(0));
+            let answer = builder.body(source.open(sent.clone())).send();
+            watch(answer, *source, &sent, &server).await
+        }
+    }
+}
+
+/// Waits for the answer to a request with a large body, as long as bytes keep going out.
+async fn watch(
+    answer: impl Future<Output = Result<Response, reqwest::Error>>,
+    source: &dyn Source,
+    sent: &AtomicU64,
+    server: &str,
+) -> Result<Response, Failure> {
+    let mut answer = std::pin::pin!(answer);
+    let (mut last, mut since) = (0, Instant::now());
+    loop {
+        match tokio::time::timeout(TICK, &mut answer).await {
+            Ok(answer) => return answer.map_err(|error| describe_failure(server, error)),
+            Err(_) => {
+                let now = sent.load(Ordering::Relaxed);
+                let limit = if now < source.size_bytes() { STALL_LIMIT } else { BLOB_ANSWER_LIMIT };
+                if now != last {
+                    (last, since) = (now, Instant::now());
+                    source.progress(now);
+                } else if since.elapsed() > limit {
+                    return Err(Failure::transient(no_answer(server, limit)));
+                }
+            }
+        }
+    }
+}
+
+/// An address without its query, which may hold a signature.
+fn shown(url: &Url) -> String {
+    format!("{}{}", url.host_str().unwrap_or_default(), url.path())
+}
