@@ -1,0 +1,114 @@
+//! From what a failed build left to the error that the user sees.
+
+use windlass_core::context::ContextPath;
+use windlass_core::error::{Error, SourceLine};
+use windlass_core::request::BuildRequest;
+
+use crate::error::{cause, classify};
+use crate::process::Ended;
+use crate::progress::{FailedStep, Told};
+
+/// Longest step name in a message: a RUN may span a page.
+const NAME_CHARACTERS: usize = 300;
+/// How many lines of a text without `ERROR:` are taken for the cause.
+const CAUSE_LINES: usize = 6;
+
+/// Makes the error for a build that failed.
+pub(crate) fn failure(ended: Ended, request: &BuildRequest) -> Error {
+    let Told { failed, text } = ended.told;
+    let mut why = final_error(&text);
+    if why.is_empty() {
+        why = failed.as_ref().map_or_else(|| ended.status.to_string(), |step| step.error.clone());
+    }
+    from_parts(failed, &why, &text, request)
+}
+
+/// Makes the error out of the step that failed, the builder's last words, and the text before them.
+pub(crate) fn from_parts(
+    failed: Option<FailedStep>,
+    why: &str,
+    text: &[String],
+    request: &BuildRequest,
+) -> Error {
+    let (kind, hint) = classify(why);
+    let message = match &failed {
+        Some(step) => step_message(step),
+        None => "docker could not build the image".to_owned(),
+    };
+    let mut error = Error::new(kind, message).with_source(cause(why).to_owned());
+    if let Some(line) = dockerfile_line(text, request) {
+        error = error.with_source_line(line);
+    }
+    if !hint.is_empty() {
+        error = error.with_hint(hint);
+    }
+    if let Some(hint) = excluded(why, request) {
+        error = error.with_hint(hint);
+    }
+    match failed {
+        Some(step) => error.with_log_tail(step.log_tail),
+        None => error,
+    }
+}
+
+fn step_message(step: &FailedStep) -> String {
+    let mut name: String = step.name.chars().take(NAME_CHARACTERS).collect();
+    if name.len() < step.name.len() {
+        name.push('…');
+    }
+    match exit_code(&step.error) {
+        Some(code) => format!("`{name}` failed with exit code {code}"),
+        None => format!("`{name}` failed"),
+    }
+}
+
+/// `process "…" did not complete successfully: exit code: 3` → `3`
+fn exit_code(error: &str) -> Option<&str> {
+    let (_, code) = error.rsplit_once("exit code: ")?;
+    let end = code.find(|c: char| !c.is_ascii_digit()).unwrap_or(code.len());
+    (end > 0).then_some(&code[..end])
+}
+
+/// buildx's last words: from the last line that begins with `ERROR:` on, else the last lines.
+fn final_error(text: &[String]) -> String {
+    let lines = match text.iter().rposition(|line| line.to_lowercase().starts_with("error:")) {
+        Some(start) => &text[start..],
+        None => {
+            let words = text.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
+            &text[words.saturating_sub(CAUSE_LINES)..words]
+        }
+    };
+    lines.join("\n").trim().to_owned()
+}
+
+/// The excerpt before the final error begins with `Dockerfile:5` and a rule of dashes.
+fn dockerfile_line(text: &[String], request: &BuildRequest) -> Option<SourceLine> {
+    let ruled = text.windows(2).rev().filter(|pair| pair[1].starts_with("-----"));
+    let line: usize = ruled
+        .filter_map(|pair| pair[0].rsplit_once(':'))
+        .find_map(|(_, number)| number.parse().ok())
+        .filter(|number| *number > 0)?;
+    let content = String::from_utf8_lossy(&request.dockerfile.content);
+    let text = content.lines().nth(line - 1)?.to_owned();
+    Some(SourceLine { file: request.dockerfile.shown.clone(), line, text })
+}
+
+/// `failed to calculate checksum of ref …: "/nope": not found`: COPY did not find it. Says so if
+/// it exists and an ignore file keeps it out.
+fn excluded(why: &str, request: &BuildRequest) -> Option<String> {
+    let (_, rest) = why.split_once("failed to calculate checksum")?;
+    let (path, _) = rest.split_once("\": not found")?;
+    let (_, path) = path.rsplit_once('"')?;
+    let path = ContextPath::clean(path.trim_start_matches('/'))?;
+    let exists = request.context.root().is_some_and(|root| root.join(path.as_path()).exists());
+    match request.context.ignore().decision(&path) {
+        Some(decision) if decision.excluded && exists => Some(format!(
+            "`{path}` is excluded by line {} of `{}`: `{}`",
+            decision.line,
+            decision.file.display(),
+            decision.pattern
+        )),
+        _ if !exists => Some(format!("`{path}` does not exist in the build context")),
+        _ => None,
+    }
+}
