@@ -87,7 +87,7 @@ pub const KEYS: &[Key] = &[
     ),
     key("timeouts.build", Kind::Duration, None, "Stops a build that takes longer. Unset: never."),
     key("timeouts.connect", Kind::Duration, Some("10s"), "How long a registry may take to answer the door."),
-    key("timeouts.idle", Kind::Duration, Some("60s"), "How long a transfer may stand still."),
+    key("timeouts.answer", Kind::Duration, Some("60s"), "How long a registry may take to answer a request."),
     key("environments.*.backend", Kind::List, None, "The backend, or several, of `--env NAME`."),
     key("backends.*.type", Kind::Text, None, "The type of this backend. Unset: its name."),
     key("backends.*.*", Kind::Free, None, "An option of this backend; see the page of its type."),
@@ -103,6 +103,9 @@ pub const KEYS: &[Key] = &[
         None,
         "Certificates (PEM) to trust for this registry, besides the system's.",
     ),
+    key("registries.*.client-certificate", Kind::Path, None, "Our own certificate (PEM) for this registry."),
+    key("registries.*.client-key", Kind::Path, None, "The key (PEM) of that certificate."),
+    key("registries.*.insecure", Kind::Flag, Some("false"), "Accepts any certificate of this registry."),
     key("registries.*.mirrors", Kind::List, None, "Registries that are asked first for images of this one."),
 ];
 

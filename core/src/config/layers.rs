@@ -120,7 +120,7 @@ fn to_config(value: toml::Value, origin: &String) -> Value {
 
 fn defaults() -> Layer {
     let mut layer = Layer::default();
-    for key in KEYS {
+    for key in KEYS.iter().filter(|key| !key.path.contains('*')) {
         if let Some(value) = key.default.and_then(|default| key.kind.parse(default)) {
             let path: Vec<String> = key.path.split('.').map(str::to_owned).collect();
             layer.set(&path, value, Origin::Default);

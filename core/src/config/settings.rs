@@ -8,6 +8,7 @@ use ::config::{Config, Value, ValueKind};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{ErrorKind, Result, ResultExt};
+use crate::registry::HostSettings;
 
 use super::file::{self, KEYS};
 use super::layers::Origins;
@@ -39,7 +40,7 @@ pub struct Settings {
     pub environments: BTreeMap<String, EnvironmentSettings>,
     /// `[registries.HOST]`
     #[serde(default)]
-    pub registries: BTreeMap<String, RegistrySection>,
+    pub registries: BTreeMap<String, HostSettings>,
     /// `[backends.NAME]`
     #[serde(skip)]
     pub backends: BTreeMap<String, BackendSettings>,
@@ -89,9 +90,9 @@ pub struct TimeoutSection {
     /// The longest that connecting to a registry may take.
     #[serde(deserialize_with = "milliseconds")]
     pub connect: Duration,
-    /// The longest that a transfer may stand still.
+    /// The longest that a registry may take to answer a request.
     #[serde(deserialize_with = "milliseconds")]
-    pub idle: Duration,
+    pub answer: Duration,
 }
 
 /// `[environments.NAME]`: what `--env NAME` chooses.
@@ -100,18 +101,6 @@ pub struct TimeoutSection {
 pub struct EnvironmentSettings {
     /// The backends to build with, in the order they are tried.
     pub backend: Vec<String>,
-}
-
-/// `[registries.HOST]`: how one registry is talked to.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub struct RegistrySection {
-    /// Plain http; `None` for only where the registry is this machine.
-    pub plain_http: Option<bool>,
-    /// Certificates to trust besides the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Registries that are asked first.
-    pub mirrors: Vec<String>,
 }
 
 /// `[backends.NAME]`: a backend under the user's own name.
