@@ -1,0 +1,178 @@
+//! From a registry into the store: all of an image, or its documents now and its layers when they
+//! are read.
+
+use bytes::Bytes;
+use futures_util::{TryStreamExt, stream};
+
+use super::documents::{Descriptor, Document};
+use super::media_type;
+use super::store::ImageStore;
+use crate::backend::Job;
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::Step;
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::registry::RegistryClient;
+
+/// When layers are fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchLayers {
+    /// At once.
+    Now,
+    /// When somebody reads them: [`fetch_missing`]. A push to the registry they are in never does.
+    WhenRead,
+}
+
+/// An image that was pulled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pulled {
+    /// What the reference stands for: an index or a manifest.
+    pub image: Descriptor,
+    /// The manifests that were fetched.
+    pub manifests: Vec<Descriptor>,
+}
+
+/// Brings an image into the store, and remembers where its blobs are. Gives it no name there.
+/// Of an index only the image for `platform` is fetched; all of them where that is `None`.
+///
+/// # Errors
+/// `NotFound` if there is no such image, or none for this platform; `Corrupt` for what does not
+/// fit its digest; `Denied`, `Unavailable`, `TimedOut`, `Cancelled`; `LocalIo`.
+pub async fn pull(
+    client: &RegistryClient,
+    store: &ImageStore,
+    reference: &Reference,
+    platform: Option<&Platform>,
+    layers: FetchLayers,
+    job: &Job,
+) -> Result<Pulled> {
+    let step = job.events.step(format!("pull {}", reference.familiar()));
+    let result = async {
+        let (image, bytes) = client.manifest(reference, job).await?;
+        let document = keep(store, &image, &bytes)?;
+        let wanted = match &document {
+            Document::Manifest(_) => vec![image.clone()],
+            Document::Index(index) => match platform {
+                Some(platform) => vec![index.choose(platform, &format!("`{reference}`"))?.clone()],
+                None => index.images().cloned().collect(),
+            },
+        };
+        for manifest in &wanted {
+            pull_manifest(client, store, reference, manifest, layers, &step, job).await?;
+        }
+        Ok(Pulled { image, manifests: wanted })
+    };
+    let result = result.await;
+    step.end(result)
+}
+
+async fn pull_manifest(
+    client: &RegistryClient,
+    store: &ImageStore,
+    repository: &Reference,
+    manifest: &Descriptor,
+    layers: FetchLayers,
+    step: &Step,
+    job: &Job,
+) -> Result<()> {
+    let document = if store.has(&manifest.digest) {
+        store.document(manifest)?
+    } else {
+        let (_, bytes) = client.manifest(&repository.with_digest(manifest.digest), job).await?;
+        keep(store, manifest, &bytes)?
+    };
+    let Document::Manifest(document) = document else {
+        let message = format!("`{}` is an index where a manifest was announced", manifest.digest);
+        return Err(Error::new(ErrorKind::Corrupt, message));
+    };
+    for blob in std::iter::once(&document.config).chain(&document.layers) {
+        store.record_origin(&blob.digest, repository)?;
+    }
+    client.blob_to(repository, &document.config, store, step, job).await?;
+    if layers == FetchLayers::Now {
+        let fetches = document.layers.iter().filter(|layer| !is_elsewhere(layer));
+        let fetches = fetches.map(|layer| client.blob_to(repository, layer, store, step, job));
+        all(client, fetches.map(Ok).collect()).await?;
+    }
+    Ok(())
+}
+
+/// Stores a document that came from a registry.
+fn keep(store: &ImageStore, descriptor: &Descriptor, bytes: &Bytes) -> Result<Document> {
+    let shown = format!("`{}`", descriptor.digest);
+    let document = Document::parse(&descriptor.media_type, bytes, &shown)?;
+    store.put(bytes)?;
+    Ok(document)
+}
+
+/// Fetches the blobs of an image that are not in the store from where they are known to be.
+///
+/// # Errors
+/// `NotFound` if nobody knows where a blob is; else as [`pull`].
+pub async fn fetch_missing(
+    client: &RegistryClient,
+    store: &ImageStore,
+    image: &Descriptor,
+    job: &Job,
+) -> Result<()> {
+    let parts = store.closure(image)?;
+    let missing: Vec<_> =
+        parts.into_iter().filter(|part| !is_elsewhere(part) && !store.has(&part.digest)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let step = job.events.step(format!("fetch {} layers", missing.len()));
+    let result =
+        all(client, missing.iter().map(|blob| Ok(fetch_blob(client, store, blob, &step, job))).collect())
+            .await;
+    step.end(result)
+}
+
+/// Fetches one blob, unless it is in the store, from where it is known to be.
+///
+/// # Errors
+/// As [`fetch_missing`].
+pub async fn fetch_blob(
+    client: &RegistryClient,
+    store: &ImageStore,
+    blob: &Descriptor,
+    step: &Step,
+    job: &Job,
+) -> Result<()> {
+    if store.has(&blob.digest) {
+        return Ok(());
+    }
+    let message = format!("blob `{}` is not in the image store, nor known to be anywhere else", blob.digest);
+    let mut last = Error::new(ErrorKind::NotFound, message)
+        .with_hint("pull the image again, or build it with `--no-cache`");
+    for origin in store.origins(&blob.digest) {
+        match client.blob_to(&origin, blob, store, step, job).await {
+            Ok(()) => return Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::LocalIo) => {
+                return Err(error);
+            }
+            // The next place may have it.
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Layers that are not in registries at all but at addresses of their vendor.
+pub(super) fn is_elsewhere(descriptor: &Descriptor) -> bool {
+    let media_type = &descriptor.media_type;
+    media_type::is_layer(media_type)
+        && (media_type.contains(".foreign.") || media_type.contains(".nondistributable."))
+        && descriptor.other.contains_key("urls")
+}
+
+/// Runs transfers, as many at a time as the settings allow; the first failure stops the others.
+pub(super) async fn all<F: Future<Output = Result<()>>>(
+    client: &RegistryClient,
+    transfers: Vec<Result<F>>,
+) -> Result<()> {
+    stream::iter(transfers)
+        .try_buffer_unordered(client.settings().concurrency.max(1))
+        .try_collect::<()>()
+        .await
+}

@@ -1,0 +1,179 @@
+//! From the store to a registry: blobs concurrently, then manifests, indexes after them.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use serde::Serialize;
+
+use super::documents::{DOCUMENT_LIMIT_BYTES, Descriptor, Document};
+use super::pull::{all, fetch_blob, is_elsewhere};
+use super::store::ImageStore;
+use crate::backend::Job;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::Step;
+use crate::reference::Reference;
+use crate::registry::{BlobSource, Pushed, RegistryClient};
+
+/// What a push did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PushSummary {
+    /// The digest under which the image can be pulled.
+    pub digest: Digest,
+    /// How many blobs were sent.
+    pub uploaded: usize,
+    /// Their size.
+    pub uploaded_bytes: u64,
+    /// How many were taken over from another repository of the registry.
+    pub mounted: usize,
+    /// How many were there.
+    pub existed: usize,
+}
+
+/// Sends an image to all of these references. Layers that are not in the store are mounted
+/// where the registry has them, else fetched from where they are known to be.
+///
+/// # Errors
+/// `NotFound` if a part of the image is nowhere; `Denied` with a hint how to log in;
+/// `Unavailable`, `TimedOut`, `UnexpectedAnswer`, `Cancelled`. What was sent stays there without a
+/// name, and is not sent again.
+pub async fn push(
+    client: &RegistryClient,
+    store: &ImageStore,
+    image: &Descriptor,
+    references: &[Reference],
+    job: &Job,
+) -> Result<PushSummary> {
+    let mut repositories: BTreeMap<String, Vec<&Reference>> = BTreeMap::new();
+    for reference in references {
+        repositories.entry(reference.name()).or_default().push(reference);
+    }
+    let mut summary =
+        PushSummary { digest: image.digest, uploaded: 0, uploaded_bytes: 0, mounted: 0, existed: 0 };
+    for references in repositories.into_values() {
+        let names: Vec<String> = references.iter().map(|reference| reference.familiar()).collect();
+        let step = job.events.step(format!("push {}", names.join(", ")));
+        let work = Push { client, store, step: &step, job, counts: Mutex::new(&mut summary) };
+        let result = work.to_repository(image, &references).await;
+        step.end(result)?;
+    }
+    Ok(summary)
+}
+
+struct Push<'a> {
+    client: &'a RegistryClient,
+    store: &'a ImageStore,
+    step: &'a Step,
+    job: &'a Job,
+    counts: Mutex<&'a mut PushSummary>,
+}
+
+impl Push<'_> {
+    async fn to_repository(&self, image: &Descriptor, references: &[&Reference]) -> Result<()> {
+        let Some(repository) = references.first() else { return Ok(()) };
+        let bytes = self.store.read(image, DOCUMENT_LIMIT_BYTES)?;
+        // A registry that has the manifest has everything it names.
+        let by_digest = repository.with_digest(image.digest);
+        let there = self.client.head_manifest(&by_digest, self.job).await?.is_some();
+        if there {
+            self.step.log(format!("{} is there", image.digest));
+        } else {
+            for child in self.documents_below(image)? {
+                let bytes = self.store.read(&child, DOCUMENT_LIMIT_BYTES)?;
+                self.blobs(repository, &child).await?;
+                let reference = name_by_digest(repository, &child)?;
+                self.client.push_manifest(&reference, &child.media_type, &bytes, self.job).await?;
+            }
+            self.blobs(repository, image).await?;
+        }
+        for reference in references {
+            match (reference.tag(), there) {
+                (Some(tag), _) => {
+                    let tagged = reference.with_tag(tag)?;
+                    self.client.push_manifest(&tagged, &image.media_type, &bytes, self.job).await?;
+                }
+                (None, true) => {}
+                (None, false) => {
+                    let reference = name_by_digest(reference, image)?;
+                    self.client.push_manifest(&reference, &image.media_type, &bytes, self.job).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The manifests and indexes that an index names, deepest first.
+    fn documents_below(&self, image: &Descriptor) -> Result<Vec<Descriptor>> {
+        let Document::Index(index) = self.store.document(image)? else { return Ok(Vec::new()) };
+        let mut below = Vec::new();
+        for child in &index.manifests {
+            if !self.store.has(&child.digest) {
+                let platform = child.platform.as_ref().map(|platform| platform.platform().to_string());
+                let which = platform.unwrap_or_else(|| child.digest.to_string());
+                let message = format!("the image for `{which}` is not in the image store");
+                return Err(Error::new(ErrorKind::NotFound, message)
+                    .with_hint("pull all platforms of the image, or push only the one you have"));
+            }
+            below.extend(self.documents_below(child)?);
+            below.push(child.clone());
+        }
+        Ok(below)
+    }
+
+    /// Sends the blobs that a manifest names; an index names none.
+    async fn blobs(&self, repository: &Reference, document: &Descriptor) -> Result<()> {
+        let Document::Manifest(manifest) = self.store.document(document)? else { return Ok(()) };
+        let mut blobs: Vec<&Descriptor> = Vec::new();
+        for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+            // An image may have the same layer twice.
+            if !is_elsewhere(blob) && !blobs.iter().any(|known| known.digest == blob.digest) {
+                blobs.push(blob);
+            }
+        }
+        all(self.client, blobs.into_iter().map(|blob| Ok(self.blob(repository, blob))).collect()).await
+    }
+
+    async fn blob(&self, repository: &Reference, blob: &Descriptor) -> Result<()> {
+        let (client, store) = (self.client, self.store);
+        let origins = store.origins(&blob.digest);
+        let from = origins.iter().find(|origin| origin.registry() == repository.registry());
+        let from = from.map(Reference::repository);
+        let source = BlobSource::File(store.path(&blob.digest));
+        let pushed = if store.has(&blob.digest) {
+            client.push_blob(repository, blob, &source, from, self.step, self.job).await?
+        } else if let Some(pushed) = client.claim_blob(repository, blob, from, self.job).await? {
+            pushed
+        } else {
+            fetch_blob(client, store, blob, self.step, self.job).await?;
+            client.push_blob(repository, blob, &source, None, self.step, self.job).await?
+        };
+        store.record_origin(&blob.digest, repository)?;
+        self.count(blob, pushed);
+        Ok(())
+    }
+
+    fn count(&self, blob: &Descriptor, pushed: Pushed) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let word = match pushed {
+            Pushed::Existed => {
+                counts.existed += 1;
+                "is there"
+            }
+            Pushed::Mounted => {
+                counts.mounted += 1;
+                "taken over from another repository"
+            }
+            Pushed::Uploaded => {
+                counts.uploaded += 1;
+                counts.uploaded_bytes += blob.size_bytes;
+                "sent"
+            }
+        };
+        self.step.log(format!("{} {word}", blob.digest));
+    }
+}
+
+fn name_by_digest(repository: &Reference, document: &Descriptor) -> Result<Reference> {
+    format!("{}@{}", repository.name(), document.digest).parse()
+}
