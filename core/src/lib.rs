@@ -22,6 +22,7 @@ pub mod fingerprint;
 pub mod http;
 pub mod image;
 pub mod output;
+pub mod pipeline;
 pub mod platform;
 pub mod reference;
 pub mod registry;

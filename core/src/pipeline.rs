@@ -15,8 +15,9 @@ use crate::backend_registry::{BackendRegistry, Host};
 use crate::digest::Digest;
 use crate::dockerfile::{self, PlannedStage};
 use crate::error::{Error, ErrorKind};
-use crate::fingerprint::{self, Change, Fingerprint};
+use crate::fingerprint::{self, Change, Fingerprint, Record, StatCache};
 use crate::output::OutputKind;
+use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::request::{BuildRequest, BuiltImage};
 
@@ -112,11 +113,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// `InvalidConfig` if the list is empty.
-    pub fn new(
-        registry: BackendRegistry,
-        backends: Vec<Arc<dyn Backend>>,
-        host: Arc<Host>,
-    ) -> Result<Self> {
+    pub fn new(registry: BackendRegistry, backends: Vec<Arc<dyn Backend>>, host: Arc<Host>) -> Result<Self> {
         if backends.is_empty() {
             return Err(Error::new(ErrorKind::InvalidConfig, "no backend is configured"));
         }
@@ -158,7 +155,7 @@ impl Pipeline {
         job: &Job,
     ) -> Result<BuildReport> {
         let wanted = self.prepare(backend, request, options, job).await?;
-        let changes = self.changes(&wanted, options, job);
+        let changes = self.changes(&wanted, options);
         let fingerprint = wanted.fingerprint.as_ref().map(Fingerprint::tag);
         let report =
             |image| BuildReport { image, fingerprint, passed_over: Vec::new(), changes: changes.clone() };
@@ -191,8 +188,7 @@ impl Pipeline {
             }
             _ => None,
         };
-        let actions =
-            backend.plan(&wanted.request, job).await.map_err(|e| self.name_able(e, backend))?;
+        let actions = backend.plan(&wanted.request, job).await.map_err(|e| self.name_able(e, backend))?;
         Ok(BuildPlan {
             backend: backend.name().to_owned(),
             references: wanted.request.tags.clone(),
@@ -244,8 +240,16 @@ impl Pipeline {
                 base_digests.insert(base.to_string(), digest);
             }
         }
-        let (request, cache_dir) = (request.clone(), self.host.cache_dir.clone());
-        job.blocking(move |job| fingerprint::fingerprint(&request, &base_digests, &cache_dir, job)).await
+        let (mut request, cache) = (request.clone(), StatCache::open(&self.host.cache_dir));
+        // Two machines of different architectures do not mean the same by "no platform".
+        if request.platforms.is_empty() {
+            request.platforms.push(Platform::host());
+        }
+        job.blocking(move |job| {
+            let entries = request.context.list(job)?;
+            fingerprint::fingerprint(&request, &entries, &base_digests, &cache, job)
+        })
+        .await
     }
 
     /// The digest of a base counts where it is known for certain: it is in the reference, or
@@ -275,21 +279,20 @@ impl Pipeline {
         }
     }
 
-    fn changes(&self, wanted: &Wanted, options: &PipelineOptions, job: &Job) -> Option<Vec<Change>> {
+    /// `None` where nobody asked, or there is no record of an earlier build.
+    fn changes(&self, wanted: &Wanted, options: &PipelineOptions) -> Option<Vec<Change>> {
         let fingerprint = wanted.fingerprint.as_ref().filter(|_| options.explain)?;
-        match fingerprint::last_build(&self.host.state_dir, &wanted.request) {
-            Ok(last) => last.map(|last| fingerprint::changes(&last, fingerprint)),
-            Err(error) => {
-                job.events.warn(format!("the record of the last build cannot be read: {error}"));
-                None
-            }
-        }
+        let root = wanted.request.context.root()?;
+        let last = Record::load(&self.host.state_dir, root, &wanted.request.dockerfile.shown)?;
+        Some(Record::of(fingerprint).changes_since(&last))
     }
 
     /// A record that cannot be written costs an explanation later, not this build.
     fn remember(&self, wanted: &Wanted, job: &Job) {
-        let Some(fingerprint) = &wanted.fingerprint else { return };
-        if let Err(error) = fingerprint::remember(&self.host.state_dir, &wanted.request, fingerprint) {
+        let request = &wanted.request;
+        let (Some(fingerprint), Some(root)) = (&wanted.fingerprint, request.context.root()) else { return };
+        let record = Record::of(fingerprint);
+        if let Err(error) = record.save(&self.host.state_dir, root, &request.dockerfile.shown) {
             job.events.warn(format!("this build is not recorded for `--explain`: {error}"));
         }
     }
@@ -338,8 +341,7 @@ async fn find(
     let all = wanted.request.outputs.iter().all(|output| findable(output.kind) || output.loads());
     match &wanted.fingerprint_reference {
         Some(reference) if all && options.reuse != Reuse::Never && !wanted.request.no_cache => {
-            let scope =
-                if wanted.request.pushes() { FindScope::Registry } else { FindScope::Store };
+            let scope = if wanted.request.pushes() { FindScope::Registry } else { FindScope::Store };
             let step = job.events.step(format!("looking for {}", reference.familiar()));
             let found = job.run(backend.find(reference, scope, job)).await;
             match &found {
@@ -354,12 +356,7 @@ async fn find(
 }
 
 /// Gives a found image the references that a built one would have got.
-async fn take(
-    backend: &dyn Backend,
-    found: FoundImage,
-    wanted: &Wanted,
-    job: &Job,
-) -> Result<BuiltImage> {
+async fn take(backend: &dyn Backend, found: FoundImage, wanted: &Wanted, job: &Job) -> Result<BuiltImage> {
     let references = wanted.request.tags.clone();
     let missing: Vec<Reference> =
         references.iter().filter(|reference| **reference != found.reference).cloned().collect();
