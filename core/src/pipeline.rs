@@ -235,7 +235,8 @@ impl Pipeline {
 
     async fn fingerprint(&self, request: &BuildRequest, job: &Job) -> Result<Fingerprint> {
         let mut base_digests = BTreeMap::new();
-        for base in dockerfile::base_images(request)? {
+        // A Dockerfile that this reader refuses is the backend's to refuse, in its own words.
+        for base in dockerfile::base_images(request).unwrap_or_default() {
             if let Some(digest) = self.base_digest(&base, request.pull, job).await? {
                 base_digests.insert(base.to_string(), digest);
             }
