@@ -26,7 +26,7 @@ pub enum Compression {
 
 impl Compression {
     /// The gzip level where none is chosen.
-    pub const DEFAULT_GZIP_LEVEL: u32 = 2;
+    pub const DEFAULT_GZIP_LEVEL: u32 = 3;
     /// The zstd level where none is chosen.
     pub const DEFAULT_ZSTD_LEVEL: i32 = 1;
 
@@ -129,6 +129,9 @@ fn no_level(name: &str, level: i32, most: i32) -> Error {
         .with_hint(format!("its levels are 1 to {most}"))
 }
 
+/// More workers than this would need more memory than they are worth.
+const MOST_WORKERS: usize = 16;
+
 /// Compresses what is written to it.
 ///
 /// The bytes depend on the input and the settings alone: not on the number of cores, nor on how
@@ -148,10 +151,15 @@ impl<W: Write> Compressor<W> {
     /// # Errors
     /// `InvalidInput` for a level that the algorithm does not have; no memory or threads.
     pub fn new(inner: W, compression: Compression) -> io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::with_workers(inner, compression, cores.min(MOST_WORKERS))
+    }
+
+    fn with_workers(inner: W, compression: Compression, workers: usize) -> io::Result<Self> {
         Ok(Self(match compression {
             Compression::None => Inner::None(inner),
-            Compression::Gzip { level } => Inner::Gzip(GzipWriter::new(inner, level)?),
-            Compression::Zstd { level } => Inner::Zstd(zstd_writer(inner, level)?),
+            Compression::Gzip { level } => Inner::Gzip(GzipWriter::new(inner, level, workers)?),
+            Compression::Zstd { level } => Inner::Zstd(zstd_writer(inner, level, workers)?),
         }))
     }
 
@@ -199,7 +207,11 @@ impl<W: Write> fmt::Debug for Inner<W> {
 
 /// With workers zstd cuts the input into jobs of a fixed size, so the bytes do not depend on how
 /// many workers there are, as long as there is one.
-fn zstd_writer<W: Write>(inner: W, level: i32) -> io::Result<io::BufWriter<zstd::Encoder<'static, W>>> {
+fn zstd_writer<W: Write>(
+    inner: W,
+    level: i32,
+    workers: usize,
+) -> io::Result<io::BufWriter<zstd::Encoder<'static, W>>> {
     use zstd::stream::raw::CParameter;
 
     if !(1..=22).contains(&level) {
@@ -207,7 +219,7 @@ fn zstd_writer<W: Write>(inner: W, level: i32) -> io::Result<io::BufWriter<zstd:
     }
     let mut encoder = zstd::Encoder::new(inner, level)?;
     encoder.include_checksum(true)?;
-    encoder.multithread(super::worker_count() as u32)?;
+    encoder.multithread(workers as u32)?;
     if level <= LARGEST_SMALL_WINDOW {
         encoder.set_parameter(CParameter::JobSize(ZSTD_JOB_BYTES))?;
     }
@@ -218,3 +230,133 @@ fn zstd_writer<W: Write>(inner: W, level: i32) -> io::Result<io::BufWriter<zstd:
 const ZSTD_JOB_BYTES: u32 = 2 << 20;
 /// Up to this level the window fits a job of that size.
 const LARGEST_SMALL_WINDOW: i32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::archive::decompress;
+    use crate::digest::Digest;
+
+    /// Text, noise, zeros and text again, over several blocks.
+    fn sample() -> Vec<u8> {
+        let mut state = 1_u32;
+        let mut noise = move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        let text = |from: u32| (from..from + 30_000).flat_map(|n| format!("line {n}\n").into_bytes());
+        let noise: Vec<u8> = std::iter::repeat_with(&mut noise).take(400_000).collect();
+        text(0).chain(noise).chain(vec![0; 300_000]).chain(text(7)).collect()
+    }
+
+    fn compress(input: &[u8], compression: Compression, write_size: usize) -> Vec<u8> {
+        let mut compressor = Compressor::new(Vec::new(), compression).expect("starts");
+        for piece in input.chunks(write_size) {
+            compressor.write_all(piece).expect("writes");
+            compressor.flush().expect("flushes");
+        }
+        compressor.finish().expect("finishes")
+    }
+
+    fn restore(compressed: &[u8]) -> Vec<u8> {
+        let mut restored = Vec::new();
+        decompress(compressed).expect("starts").read_to_end(&mut restored).expect("reads");
+        restored
+    }
+
+    #[test]
+    fn everything_comes_back_and_the_cut_of_the_writes_does_not_matter() {
+        let sample = sample();
+        for compression in ["none", "gzip:1", "gzip", "gzip:6", "gzip:9", "zstd", "zstd:3", "zstd:9"] {
+            let compression: Compression = compression.parse().expect("known");
+            for input in [&sample[..], &sample[..1], &sample[..256 << 10], &[]] {
+                let compressed = compress(input, compression, 100_000);
+                assert!(restore(&compressed) == input, "{compression}");
+                assert!(compress(input, compression, 7777) == compressed, "{compression}");
+                assert!(compress(input, compression, usize::MAX) == compressed, "{compression}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_of_workers_does_not_matter() {
+        let sample = sample().repeat(6);
+        for compression in [Compression::gzip(), Compression::zstd(), Compression::Zstd { level: 9 }] {
+            let compress = |workers| {
+                let mut compressor =
+                    Compressor::with_workers(Vec::new(), compression, workers).expect("starts");
+                compressor.write_all(&sample).expect("writes");
+                compressor.finish().expect("finishes")
+            };
+            let alone = compress(1);
+            assert!(compress(2) == alone && compress(7) == alone, "{compression}");
+        }
+    }
+
+    #[test]
+    fn the_bytes_never_change() {
+        let sample = sample();
+        for (compression, size, digest) in [
+            (
+                Compression::gzip(),
+                538_865,
+                "bb3174566a83083e9155960576a3abe9919ed3995fcb22d2c8dc10c290cf91f9",
+            ),
+            (
+                Compression::zstd(),
+                429_675,
+                "af342666a7cf326e2b58dc01feb1fa729ba612501e7c82aed1ee57ad9d095caf",
+            ),
+        ] {
+            let compressed = compress(&sample, compression, 4096);
+            assert_eq!((compressed.len(), Digest::of(&compressed).hex().as_str()), (size, digest));
+        }
+    }
+
+    #[test]
+    fn gzip_is_one_member_without_time_and_name() {
+        let compressed = compress(&sample(), Compression::gzip(), 4096);
+        assert_eq!(compressed[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
+        let mut first = Vec::new();
+        flate2::read::GzDecoder::new(compressed.as_slice()).read_to_end(&mut first).expect("one member");
+        assert!(first == sample());
+    }
+
+    #[test]
+    fn a_failing_writer_fails_the_compression() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for compression in [Compression::gzip(), Compression::zstd()] {
+            let write = || -> io::Result<()> {
+                let mut compressor = Compressor::new(Full, compression)?;
+                compressor.write_all(&sample())?;
+                compressor.finish().map(drop)
+            };
+            assert_eq!(write().expect_err("full").kind(), io::ErrorKind::StorageFull);
+        }
+    }
+
+    #[test]
+    fn reads_what_users_write() {
+        for (text, compression) in [
+            ("none", Compression::None),
+            ("gzip", Compression::Gzip { level: Compression::DEFAULT_GZIP_LEVEL }),
+            ("gzip:9", Compression::Gzip { level: 9 }),
+            ("zstd:22", Compression::Zstd { level: 22 }),
+        ] {
+            assert_eq!(text.parse::<Compression>().expect(text), compression);
+        }
+        for text in ["", "lzma", "gzip:0", "gzip:10", "zstd:23", "zstd:", "none:1", "gzip:-1", "GZIP"] {
+            assert!(text.parse::<Compression>().is_err(), "{text}");
+        }
+    }
+}

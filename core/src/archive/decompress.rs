@@ -63,3 +63,59 @@ pub fn decompress_as<'a>(
         Format::Zstd => Box::new(zstd::Decoder::with_buffer(reader)?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn restore(stream: &[u8]) -> io::Result<Vec<u8>> {
+        let mut restored = Vec::new();
+        decompress(stream)?.read_to_end(&mut restored)?;
+        Ok(restored)
+    }
+
+    fn all_formats(input: &[u8]) -> Vec<(Format, Vec<u8>)> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(input).expect("writes");
+        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        bzip2.write_all(input).expect("writes");
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(input).expect("writes");
+        vec![
+            (Format::Plain, input.to_vec()),
+            (Format::Gzip, gzip.finish().expect("finishes")),
+            (Format::Bzip2, bzip2.finish().expect("finishes")),
+            (Format::Xz, xz.finish().expect("finishes")),
+            (Format::Zstd, zstd::encode_all(input, 1).expect("compresses")),
+        ]
+    }
+
+    #[test]
+    fn undoes_each_compression_also_in_several_members() {
+        for (format, stream) in all_formats(b"hello hello hello") {
+            assert_eq!(Format::detect(&stream), format);
+            assert_eq!(restore(&stream).expect("intact"), b"hello hello hello", "{format:?}");
+            let twice = restore(&stream.repeat(2)).expect("intact");
+            assert_eq!(twice, b"hello hello hellohello hello hello", "{format:?}");
+        }
+    }
+
+    #[test]
+    fn damage_and_a_cut_are_errors() {
+        for (format, stream) in all_formats(&b"hello".repeat(1000)) {
+            if format != Format::Plain {
+                assert!(restore(&stream[..stream.len() - 3]).is_err(), "{format:?}");
+            }
+        }
+        assert!(restore(b"\x1f\x8b\x08\0 this is no gzip").is_err());
+    }
+
+    #[test]
+    fn short_streams_are_plain() {
+        for stream in [&b""[..], b"a", b"\x1f\x8b", b"BZh"] {
+            assert_eq!(restore(stream).expect("plain"), stream);
+        }
+    }
+}

@@ -137,3 +137,44 @@ fn is_even(piece: &[u8], tolerance: u64) -> bool {
     let even = length * length / 256;
     squares < even + length + even / tolerance
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(length: usize) -> Vec<u8> {
+        let mut state = 7_u64;
+        std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .take(length)
+        .collect()
+    }
+
+    fn judge(input: &[u8]) -> Vec<bool> {
+        let mut probe = Probe::new(input);
+        (0..input.len()).step_by(PROBE_BYTES).map(|from| probe.is_incompressible(from)).collect()
+    }
+
+    #[test]
+    fn knows_noise_from_what_compresses() {
+        let noise = noise(5 * PROBE_BYTES);
+        assert_eq!(judge(&noise), [true; 5]);
+        let base64: Vec<u8> = noise.iter().map(|b| b'0' + b % 64).collect();
+        assert_eq!(judge(&base64), [false; 5]);
+        // Every second byte is zero, then noise that came before.
+        let thin: Vec<u8> = noise.iter().flat_map(|b| [*b, 0]).collect();
+        assert_eq!(judge(&thin), [false; 10]);
+        let twice = [&noise[..2 * PROBE_BYTES], &noise[..2 * PROBE_BYTES]].concat();
+        assert_eq!(judge(&twice), [true, true, false, false]);
+    }
+
+    #[test]
+    fn noise_grows_by_the_heads_of_its_blocks_alone() {
+        let noise = noise(256 << 10);
+        let mut output = Vec::new();
+        compress(&noise, 0, 3, &mut output).expect("compresses");
+        assert_eq!(output.len(), noise.len() + 5 * noise.len().div_ceil(STORED_BYTES));
+    }
+}

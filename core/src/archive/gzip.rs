@@ -34,11 +34,11 @@ pub(super) struct GzipWriter<W: Write> {
 }
 
 impl<W: Write> GzipWriter<W> {
-    pub(super) fn new(mut inner: W, level: u32) -> io::Result<Self> {
+    pub(super) fn new(mut inner: W, level: u32, workers: usize) -> io::Result<Self> {
         if !(1..=9).contains(&level) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("gzip has no level {level}")));
         }
-        let pool = Pool::new(level)?;
+        let pool = Pool::new(level, workers)?;
         inner.write_all(&HEADER)?;
         let (pending, spare) = (VecDeque::new(), Vec::new());
         Ok(Self { inner, pool, block: Block::default(), pending, spare, crc: Crc::new() })
@@ -115,11 +115,11 @@ struct Pool {
 }
 
 impl Pool {
-    fn new(level: u32) -> io::Result<Self> {
+    fn new(level: u32, workers: usize) -> io::Result<Self> {
         let (tasks, queue) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
         let mut pool = Self { tasks: Some(tasks), workers: Vec::new() };
-        for _ in 0..super::worker_count() {
+        for _ in 0..workers {
             let queue = Arc::clone(&queue);
             let worker = std::thread::Builder::new().name("gzip".into());
             pool.workers.push(worker.spawn(move || work(&queue, level))?);

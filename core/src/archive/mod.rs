@@ -59,8 +59,3 @@ pub enum Timestamps {
     /// Those on disk, in whole seconds, as docker keeps them.
     Keep,
 }
-
-/// How many threads compress: all cores, up to a number at which memory stays small.
-fn worker_count() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(16)
-}

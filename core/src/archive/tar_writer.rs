@@ -364,3 +364,143 @@ fn encode_records(records: &Records) -> Vec<u8> {
     }
     content
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::unpack::TarReader;
+    use crate::digest::Digest;
+
+    fn write(entries: &[(TarEntry, &[u8])]) -> Vec<u8> {
+        let mut tar = TarWriter::new(Vec::new());
+        for (entry, content) in entries {
+            tar.append(entry, &mut &content[..]).expect("can be written");
+        }
+        tar.finish().expect("can be written")
+    }
+
+    fn file(path: impl Into<Vec<u8>>, size_bytes: u64) -> TarEntry {
+        TarEntry::new(path, TarKind::File { size_bytes }, 0o644)
+    }
+
+    fn round_trip(entry: &TarEntry, content: &[u8]) -> TarEntry {
+        let bytes = write(&[(entry.clone(), content)]);
+        let mut reader = TarReader::new(bytes.as_slice());
+        let mut member = reader.next_member().expect("readable").expect("has a member");
+        let mut read = Vec::new();
+        member.read_to_end(&mut read).expect("readable");
+        assert_eq!(read, content);
+        let entry = member.entry.clone();
+        assert!(reader.next_member().expect("readable").is_none());
+        entry
+    }
+
+    #[test]
+    fn the_bytes_never_change() {
+        let target = b"../a".to_vec();
+        let bytes = write(&[
+            (TarEntry::new("dir", TarKind::Directory, 0o755), b""),
+            (file("dir/a", 5), b"hello"),
+            (TarEntry::new("dir/link", TarKind::Symlink { target }, 0o777), b""),
+            (file("long/".repeat(60) + "x", 0), b""),
+            (file("é", 0), b""),
+        ]);
+        assert_eq!(bytes.len(), 12 * 512);
+        assert_eq!(
+            Digest::of(&bytes).hex(),
+            "c8e0dd7cd4c0b639829809afefbc9c81191dfd417fab8cf7dc1bce0347a16c4c"
+        );
+    }
+
+    #[test]
+    fn everything_comes_back() {
+        let mut entries = vec![
+            TarEntry::new("", TarKind::Directory, 0o755),
+            TarEntry::new("d".repeat(99), TarKind::Directory, 0o1777),
+            TarEntry::new("d".repeat(100), TarKind::Directory, 0o755),
+            TarEntry::new("c", TarKind::CharDevice { major: 1, minor: 3 }, 0o666),
+            TarEntry::new("b", TarKind::BlockDevice { major: 259, minor: 70_000 }, 0o660),
+            TarEntry::new("p", TarKind::Fifo, 0o600),
+            TarEntry::new("h", TarKind::HardLink { target: b"t".repeat(150) }, 0o4755),
+            TarEntry::new("s", TarKind::Symlink { target: b"\xff/../..".to_vec() }, 0o777),
+        ];
+        for length in [1, 99, 100, 101, 155, 156, 255, 256, 257, 5000] {
+            entries.push(file("n".repeat(length), 0));
+            entries.push(file("12345678/".repeat(length).as_bytes()[..length].to_vec(), 0));
+        }
+        entries.retain(|entry| !entry.path.ends_with(b"/"));
+        for path in [&b"\xff\xfe"[..], b"\xe4/x", "ünï".as_bytes(), b"a b\nc=d", b"-"] {
+            entries.push(file(path, 0));
+        }
+        for mtime in [-1, -5_000_000_000, 0, 1 << 33, (1 << 33) - 1, i64::MAX, i64::MIN] {
+            entries.push(TarEntry { mtime, ..file("t", 0) });
+        }
+        for id in [0, 65_534, LIMIT_7_DIGITS, LIMIT_7_DIGITS + 1, u64::from(u32::MAX)] {
+            entries.push(TarEntry { uid: id, gid: id, ..file("o", 0) });
+        }
+        let xattrs =
+            [(b"security.capability".to_vec(), b"\x01\0\n=\xff".to_vec()), (b"user.empty".to_vec(), vec![])];
+        entries.push(TarEntry { xattrs: xattrs.into(), ..file("x", 0) });
+        for entry in entries {
+            assert_eq!(round_trip(&entry, b""), entry);
+        }
+        round_trip(&file("f", 513), &[7; 513]);
+        round_trip(&file("f", 300_000), &[7; 300_000]);
+    }
+
+    #[test]
+    fn sizes_beyond_eight_gigabytes_are_records() {
+        for (size, recorded) in [(LIMIT_11_DIGITS, false), (LIMIT_11_DIGITS + 1, true)] {
+            let mut tar = TarWriter::new(Vec::new());
+            tar.append_header(&file("big", size)).expect("can be written");
+            let text = String::from_utf8_lossy(tar.get_mut()).into_owned();
+            assert_eq!(text.contains("19 size=8589934592\n"), recorded);
+            let mut reader = TarReader::new(tar.get_mut().as_slice());
+            let member = reader.next_member().expect("readable").expect("has a member");
+            assert_eq!(member.entry.size_bytes(), size);
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_record_counts_itself() {
+        for length in 1..1100 {
+            let records = Records::from([(b"path".to_vec(), b"x".repeat(length))]);
+            let encoded = encode_records(&records);
+            assert!(encoded.starts_with(format!("{} path=", encoded.len()).as_bytes()), "{length}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_text_say_so() {
+        let text = |path: &[u8]| String::from_utf8_lossy(&write(&[(file(path, 0), b"")])).into_owned();
+        assert!(text(b"\xff").contains("21 hdrcharset=BINARY\n9 path=\u{fffd}\n"));
+        assert!(!text("é".as_bytes()).contains("hdrcharset"));
+        assert!(!text(b"plain").contains("path="));
+    }
+
+    #[test]
+    fn content_must_have_the_announced_size() {
+        let mut tar = TarWriter::new(io::sink());
+        let error = |content: &[u8], tar: &mut TarWriter<_>| {
+            tar.append(&file("a", 3), &mut &content[..]).expect_err("wrong size").kind()
+        };
+        assert_eq!(error(b"ab", &mut tar), io::ErrorKind::UnexpectedEof);
+        assert_eq!(error(b"abcd", &mut tar), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_stored() {
+        let mut tar = TarWriter::new(io::sink());
+        let xattrs = BTreeMap::from([(b"user.a=b".to_vec(), vec![])]);
+        let target = b"a\0b".to_vec();
+        for entry in [
+            file("", 0),
+            file("a\0b", 0),
+            TarEntry::new("l", TarKind::Symlink { target }, 0o777),
+            TarEntry { xattrs, ..file("x", 0) },
+        ] {
+            let error = tar.append(&entry, &mut io::empty()).expect_err("cannot be stored");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{entry:?}");
+        }
+    }
+}

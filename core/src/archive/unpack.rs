@@ -299,3 +299,114 @@ fn read_error(error: io::Error) -> Error {
         Error::new(ErrorKind::Corrupt, "the tar archive cannot be read").with_source(error)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::TarWriter;
+
+    fn raw(name: &[u8], kind: u8, content: &[u8]) -> Vec<u8> {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::new(kind));
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        if let Some(ustar) = header.as_ustar_mut() {
+            ustar.name[..name.len()].copy_from_slice(name);
+            ustar.linkname[..4].copy_from_slice(b"../x");
+        }
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(content);
+        bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        bytes
+    }
+
+    fn names(archive: &[u8]) -> Result<Vec<String>> {
+        let mut reader = TarReader::new(archive);
+        let mut names = Vec::new();
+        while let Some(member) = reader.next_member()? {
+            names.push(String::from_utf8_lossy(&member.entry.path).into_owned());
+        }
+        Ok(names)
+    }
+
+    #[test]
+    fn names_come_out_clean() {
+        let archive: Vec<u8> = [&b"./"[..], b"./a", b"/etc/passwd", b"a//b/../c"]
+            .iter()
+            .flat_map(|name| raw(name, if name.ends_with(b"/") { b'5' } else { b'0' }, b""))
+            .collect();
+        assert_eq!(names(&archive).expect("harmless"), ["", "a", "etc/passwd", "a/c"]);
+    }
+
+    #[test]
+    fn no_name_leaves_the_root() {
+        for (name, kind) in [(&b"../a"[..], b'0'), (b"a/../../b", b'0'), (b"/..", b'5'), (b"a", b'1')] {
+            let error = names(&raw(name, kind, b"")).expect_err("leads out");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", String::from_utf8_lossy(name));
+        }
+    }
+
+    #[test]
+    fn understands_gnu_long_names_and_old_directories() {
+        let long = "x/".repeat(100) + "y";
+        let mut archive = raw(b"././@LongLink", b'L', format!("{long}\0").as_bytes());
+        archive.extend(raw(b"short", b'0', b"content"));
+        archive.extend(raw(b"old/", 0, b""));
+        assert_eq!(names(&archive).expect("readable"), [long.as_str(), "old"]);
+        let mut reader = TarReader::new(&archive[archive.len() - BLOCK..]);
+        let member = reader.next_member().expect("readable").expect("has a member");
+        assert_eq!(member.entry.kind, TarKind::Directory);
+    }
+
+    #[test]
+    fn understands_records() {
+        let mut archive = raw(b"g", b'g', b"12 uid=1000\n");
+        archive.extend(raw(b"x", b'x', b"20 mtime=1.75000000\n18 mtime=-1.50000\n12 size=512\n"));
+        archive.extend(raw(b"a", b'0', &[7; 512]));
+        archive.extend(raw(b"b", b'0', b""));
+        let mut reader = TarReader::new(archive.as_slice());
+        let member = reader.next_member().expect("readable").expect("has a member");
+        assert_eq!((member.entry.mtime, member.entry.uid, member.entry.size_bytes()), (-2, 1000, 512));
+        let member = reader.next_member().expect("readable").expect("has a member");
+        assert_eq!((member.entry.mtime, member.entry.uid), (0, 1000));
+    }
+
+    #[test]
+    fn refuses_what_is_damaged_or_not_understood() {
+        let mut wrong_sum = raw(b"a", b'0', b"");
+        wrong_sum[0] = b'b';
+        let mut cut = raw(b"a", b'0', &[1; 600]);
+        cut.truncate(900);
+        for (archive, kind) in [
+            (wrong_sum, ErrorKind::Corrupt),
+            (cut, ErrorKind::Corrupt),
+            (raw(b"a", b'0', b"")[..100].to_vec(), ErrorKind::Corrupt),
+            (raw(b"a", b'Q', b""), ErrorKind::Corrupt),
+            (raw(b"a", b'S', b""), ErrorKind::Unsupported),
+            (raw(b"x", b'x', b"99 size=1\n"), ErrorKind::Corrupt),
+            (raw(b"x", b'x', b"size=1\n"), ErrorKind::Corrupt),
+            (raw(b"x", b'x', &vec![b' '; 2 << 20]), ErrorKind::Corrupt),
+            (b"this is no archive ".repeat(40), ErrorKind::Corrupt),
+        ] {
+            assert_eq!(names(&archive).expect_err("refused").kind(), kind);
+        }
+    }
+
+    #[test]
+    fn what_is_not_read_is_skipped() {
+        let mut tar = TarWriter::new(Vec::new());
+        for path in ["a", "b"] {
+            let entry = TarEntry::new(path, TarKind::File { size_bytes: 1000 }, 0o644);
+            tar.append_bytes(&entry, &[1; 1000]).expect("writes");
+        }
+        let archive = tar.finish().expect("writes");
+        let mut reader = TarReader::new(archive.as_slice());
+        let mut member = reader.next_member().expect("readable").expect("has a member");
+        member.read_exact(&mut [0; 10]).expect("readable");
+        assert!(reader.next_member().expect("readable").is_some());
+        assert!(reader.next_member().expect("readable").is_none());
+        assert!(reader.next_member().expect("readable").is_none());
+    }
+}

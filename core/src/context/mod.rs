@@ -259,3 +259,6 @@ fn inside(root: &Path, file: &Path) -> Option<ContextPath> {
     let path = directory.join(file.file_name()?);
     ContextPath::clean(path.strip_prefix(&root).ok()?.as_os_str().as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,3 +181,6 @@ impl Tree {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
