@@ -125,6 +125,8 @@ impl Job {
 pub enum Feature {
     /// RUN instructions.
     Run,
+    /// ADD of an address or of a git repository.
+    RemoteAdd,
     /// A platform other than its own default.
     Platform,
     /// Several platforms in one index.
@@ -161,6 +163,7 @@ impl Feature {
     /// All of them, in the order they are shown.
     pub const ALL: &[Self] = &[
         Self::Run,
+        Self::RemoteAdd,
         Self::Platform,
         Self::MultiPlatform,
         Self::BuildArguments,
@@ -182,6 +185,7 @@ impl Feature {
     pub fn label(self) -> &'static str {
         match self {
             Self::Run => "RUN",
+            Self::RemoteAdd => "ADD of addresses",
             Self::Platform => "platform",
             Self::MultiPlatform => "several platforms",
             Self::BuildArguments => "build arguments",

@@ -1,1 +1,70 @@
-//! .
+//! The embedded builder: images without a daemon.
+//!
+//! It reads the Dockerfile itself, assembles layers and the image config as BuildKit does, and puts
+//! the result into a store on disk, a registry, or a file. It needs nothing but a directory to
+//! write to, and a registry where a base image or the result is there.
+//!
+//! What it cannot do is run programs: a Dockerfile whose target needs RUN is refused before any
+//! work, as is ADD of an address or of a git repository.
+//!
+//! In reading order: `backend.rs` is the protocol; `build.rs` is a build from top to bottom;
+//! `stages.rs` interprets stages, `instructions/` has one file an instruction; `copy/` is what COPY
+//! and ADD share; `layer.rs` writes layers; `base.rs` finds base images, `deliver.rs` brings the
+//! result to its place.
+
+mod assemble;
+mod backend;
+mod base;
+mod build;
+mod check;
+mod config;
+mod copy;
+mod deliver;
+mod find;
+mod go_format;
+mod go_match;
+mod instructions;
+mod layer;
+mod mode;
+mod outputs;
+mod owner;
+mod preflight;
+mod sources;
+mod stage;
+mod stages;
+mod tree;
+mod workshop;
+
+use windlass_core::backend::{Capabilities, Feature};
+use windlass_core::backend_registry::BackendType;
+
+pub use backend::Oci;
+pub use config::OciConfig;
+
+/// The name of this type of backend in configurations.
+pub const TYPE: &str = "oci";
+
+/// Describes this type of backend, for registration.
+pub fn backend_type() -> BackendType {
+    BackendType {
+        name: TYPE,
+        summary: "embedded builder: no daemon; everything but RUN",
+        capabilities,
+        factory: backend::create,
+    }
+}
+
+fn capabilities() -> Capabilities {
+    Capabilities::of([
+        Feature::Platform,
+        Feature::MultiPlatform,
+        Feature::BuildArguments,
+        Feature::Target,
+        Feature::Labels,
+        Feature::Annotations,
+        Feature::NamedContexts,
+        Feature::Store,
+        Feature::Push,
+        Feature::CacheOnly,
+    ])
+}

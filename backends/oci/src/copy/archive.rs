@@ -1,0 +1,83 @@
+//! ADD of an archive: its members become files of the stage.
+//!
+//! The destination is the root for everything in the archive, as docker has it: no link, of the
+//! archive or of the stage, leads out of it.
+
+use windlass_core::archive::unpack::TarReader;
+use windlass_core::archive::{TarEntry, TarKind};
+use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
+
+use super::place::{Placer, no_directory};
+use crate::owner::Owner;
+use crate::tree::{Content, Node, NodeKind, Stream, parent};
+
+impl Placer<'_> {
+    /// Unpacks an archive of a context below a destination.
+    ///
+    /// # Errors
+    /// `BuildFailed`, naming the archive, for one that is damaged or has names that lead out of it.
+    pub(super) fn unpack_archive(&mut self, context: usize, entry: usize, destination: &str) -> Result<()> {
+        let root = self.prepare(&format!("{destination}/"))?;
+        let name = self.sources.entry(context, entry).1.path.to_string();
+        let stream = Stream::Archive { context, entry };
+        let mut reader = TarReader::new(self.sources.open_stream(stream)?);
+        let mut number = 0;
+        loop {
+            self.job.check()?;
+            let member = reader
+                .next_member()
+                .or_error(ErrorKind::BuildFailed, || format!("could not unpack `{name}`"))?;
+            let Some(member) = member else { return Ok(()) };
+            let entry = member.entry;
+            // The root of the archive says nothing about the destination.
+            if !entry.path.is_empty() {
+                self.unpack_member(&root, entry, Content::Member { stream, member: number })
+                    .or_error(ErrorKind::BuildFailed, || format!("could not unpack `{name}`"))?;
+            }
+            number += 1;
+        }
+    }
+
+    fn unpack_member(&mut self, root: &[u8], entry: TarEntry, content: Content) -> Result<()> {
+        let path = self.place_in(root, &entry.path)?;
+        self.make_directories_for_member(parent(&path))?;
+        let mut node = match entry.kind {
+            TarKind::HardLink { target } => {
+                let target = self.place_in(root, &target)?;
+                let node = self.tree.get(&target).filter(|node| !node.is_directory()).cloned();
+                // The other name goes into this layer as well, or there is nothing to link to.
+                self.touched.insert(target);
+                node.ok_or_else(|| {
+                    let shown = String::from_utf8_lossy(&entry.path);
+                    Error::new(ErrorKind::Corrupt, format!("the hard link `{shown}` has no target"))
+                })?
+            }
+            kind => {
+                let TarEntry { mode, uid, gid, mtime, xattrs, .. } = entry;
+                Node { kind: NodeKind::of(kind, content), mode, uid, gid, mtime, xattrs }
+            }
+        };
+        if let Some(Owner { uid, gid }) = self.settings.owner {
+            (node.uid, node.gid) = (uid, gid);
+        }
+        node.mtime = self.settings.unpacked_mtime.unwrap_or(node.mtime);
+        // Unlike a copy, an archive may replace a directory with something else, and back.
+        self.tree.insert(path.clone(), node);
+        self.touched.insert(path);
+        Ok(())
+    }
+
+    /// Where a member lands: links of its parents are followed inside the destination.
+    fn place_in(&self, root: &[u8], path: &[u8]) -> Result<Vec<u8>> {
+        let directory = self.tree.resolve_in(root, parent(path))?;
+        Ok(crate::tree::join(&directory, crate::tree::file_name(path)))
+    }
+
+    fn make_directories_for_member(&mut self, path: &[u8]) -> Result<()> {
+        match self.tree.get(path) {
+            Some(node) if node.is_directory() => Ok(()),
+            Some(_) => Err(no_directory(path)),
+            None => self.make_directories(path),
+        }
+    }
+}

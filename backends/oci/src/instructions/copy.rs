@@ -1,0 +1,221 @@
+//! COPY and ADD
+
+use std::path::Path;
+use std::sync::Arc;
+
+use windlass_core::backend::{Feature, Job};
+use windlass_core::context::{ContextPath, IgnoreRules};
+use windlass_core::dockerfile::{Copy, Expander};
+use windlass_core::error::{Error, ErrorKind, Result};
+use windlass_core::events::Step;
+
+use super::workdir::absolute;
+use crate::copy::{Placer, Settings, leads_out, select};
+use crate::layer::{self, Touched};
+use crate::mode::ModeChange;
+use crate::owner::Owner;
+use crate::stage::Stage;
+use crate::tree::Tree;
+use crate::workshop::Workshop;
+
+/// A COPY or ADD whose words are expanded.
+#[derive(Clone, Debug)]
+pub(crate) struct Expanded {
+    /// It is an ADD.
+    pub(crate) add: bool,
+    /// The sources that are paths.
+    pub(crate) sources: Vec<String>,
+    /// The heredocs: file name and content.
+    pub(crate) heredocs: Vec<(String, String)>,
+    /// The destination as it appears in the history.
+    pub(crate) destination: String,
+    /// `--chown`
+    pub(crate) chown: Option<String>,
+    /// `--chmod`
+    pub(crate) chmod: Option<String>,
+    /// `--exclude`, each.
+    pub(crate) exclude: Vec<String>,
+    /// `--parents`
+    pub(crate) parents: bool,
+    /// `--unpack`, or what ADD does without it.
+    pub(crate) unpack: bool,
+}
+
+/// Where the files come from.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// The files.
+    pub(crate) tree: Arc<Tree>,
+    /// The number of the context, if it is one.
+    pub(crate) context: Option<usize>,
+    /// The stage or image in the words of `--from`; `None` for the context of the build.
+    pub(crate) from: Option<String>,
+}
+
+impl Expanded {
+    /// Expands the words of a COPY or ADD in a stage.
+    ///
+    /// # Errors
+    /// `InvalidDockerfile` for words that cannot be expanded; `Unsupported` for an address that only
+    /// came out of a variable.
+    pub(crate) fn new(stage: &Stage, copy: &Copy, add: bool, expander: Expander) -> Result<Self> {
+        let expand = |word: &String| stage.expand(expander, word);
+        let optional = |word: &Option<String>| word.as_ref().map(expand).transpose();
+        let heredoc = |heredoc: &windlass_core::dockerfile::Heredoc| {
+            let content = heredoc.chomped();
+            let content =
+                if heredoc.expand { stage.expand(Expander::for_heredocs(), &content)? } else { content };
+            Ok((heredoc.name.clone(), content))
+        };
+        let expanded = Self {
+            add,
+            sources: copy.sources.iter().map(expand).collect::<Result<_>>()?,
+            heredocs: copy.heredocs.iter().map(heredoc).collect::<Result<_>>()?,
+            destination: expand(&copy.destination)?,
+            chown: optional(&copy.chown)?.filter(|text| !text.is_empty()),
+            chmod: optional(&copy.chmod)?.filter(|text| !text.is_empty()),
+            exclude: copy.exclude.iter().map(expand).collect::<Result<_>>()?,
+            parents: copy.parents,
+            unpack: copy.unpack.unwrap_or(add),
+        };
+        match expanded.sources.iter().find_map(|source| refuse_remote(source, add)) {
+            Some(refusal) => Err(refusal),
+            None => Ok(expanded),
+        }
+    }
+
+    /// The history entry, as BuildKit words it.
+    pub(crate) fn created_by(&self) -> String {
+        let mut text = if self.add { "ADD" } else { "COPY" }.to_owned();
+        if self.parents {
+            text.push_str(" --parents");
+        }
+        for (flag, value) in [("chown", &self.chown), ("chmod", &self.chmod)] {
+            if let Some(value) = value {
+                text.push_str(&format!(" --{flag}={value}"));
+            }
+        }
+        for source in &self.sources {
+            text.push_str(&format!(" {source}"));
+        }
+        for (name, _) in &self.heredocs {
+            text.push_str(&format!(" <<{name}"));
+        }
+        format!("{text} {} # buildkit", self.destination)
+    }
+
+    /// The destination as an absolute path; a slash at the end says that it is a directory.
+    fn place(&self, working_dir: &str) -> String {
+        let place = absolute(working_dir, &self.destination);
+        let directory = self.destination.ends_with('/') || matches!(self.destination.as_str(), "" | ".");
+        if directory && !place.ends_with('/') { format!("{place}/") } else { place }
+    }
+}
+
+/// What is refused before any work: an address or a git repository. `None` for a path.
+pub(crate) fn refuse_remote(source: &str, add: bool) -> Option<Error> {
+    let address = source.starts_with("http://") || source.starts_with("https://");
+    let repository = ["git://", "ssh://", "git@"].iter().any(|prefix| source.starts_with(prefix));
+    if !address && !repository {
+        return None;
+    }
+    if !add {
+        let what = if address { "an address" } else { "a git repository" };
+        let message = format!("COPY cannot take {what}: `{source}`");
+        return Some(Error::new(ErrorKind::InvalidDockerfile, message).with_hint("use ADD"));
+    }
+    let message = format!("the backend `oci` cannot fetch `{source}` for ADD");
+    Some(Error::unsupported(Feature::RemoteAdd, message))
+}
+
+/// Copies the files into the stage: one layer.
+pub(crate) fn apply(
+    stage: &mut Stage,
+    copy: &Expanded,
+    origin: &Origin,
+    owner: Option<Owner>,
+    workshop: &mut Workshop,
+    step: &Step,
+    job: &Job,
+) -> Result<()> {
+    let epoch = workshop.epoch();
+    let settings = Settings {
+        owner,
+        mode: copy.chmod.as_deref().map(ModeChange::parse).transpose()?,
+        exclude: exclude_rules(&copy.exclude)?,
+        made_mtime: epoch,
+        mtime: workshop.mtime(origin.context.is_some()),
+        unpacked_mtime: workshop.explicit_epoch(),
+        unpack: copy.unpack,
+    };
+    let place = copy.place(&stage.config.config.working_dir);
+    let heredocs = workshop.add_heredocs(&copy.heredocs, job)?;
+    let mut tree = stage.tree.take().unwrap_or_default();
+    let root = Arc::make_mut(&mut tree);
+    let mut touched = Touched::new();
+    for source in &copy.sources {
+        let mut placer = Placer::new(root, &mut touched, &workshop.sources, &settings, job);
+        let selected = select(&origin.tree, source)?;
+        if selected.paths.is_empty() {
+            job.events.warn(format!("`{source}` matches nothing"));
+        }
+        for path in &selected.paths {
+            if origin.tree.get(&origin.tree.resolve(path)?).is_none() {
+                return Err(missing(source, path, origin, workshop));
+            }
+            placer.copy(&origin.tree, path, &place)?;
+        }
+    }
+    if let Some(context) = heredocs {
+        let settings = Settings { unpack: false, mtime: Some(epoch), ..settings };
+        let listed = workshop.sources.context(context).clone();
+        let mut placer = Placer::new(root, &mut touched, &workshop.sources, &settings, job);
+        for (name, _) in &copy.heredocs {
+            placer.copy(&listed.tree, name.as_bytes(), &place)?;
+        }
+    }
+    let layer =
+        layer::write(root, &touched, &workshop.sources, &workshop.store, workshop.compression, step, job)?;
+    stage.tree = Some(tree);
+    stage.record_layer(copy.created_by(), layer);
+    Ok(())
+}
+
+/// The patterns of `--exclude` as rules; they have the meaning of those in an ignore file.
+fn exclude_rules(patterns: &[String]) -> Result<Option<IgnoreRules>> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    IgnoreRules::parse(patterns.join("\n").as_bytes(), Path::new("--exclude")).map(Some)
+}
+
+/// Why a source is not there: outside the context, left out by the ignore file, or just missing.
+fn missing(source: &str, path: &[u8], origin: &Origin, workshop: &Workshop) -> Error {
+    let error = |message: String| Error::new(ErrorKind::InvalidDockerfile, message);
+    if let Some(from) = &origin.from {
+        return error(format!("`{source}` does not exist in `{from}`"));
+    }
+    if leads_out(source) {
+        return error(format!("`{source}` is outside of the build context"))
+            .with_hint("only files below the context can be copied; give a directory further up as the context, or `--build-context`");
+    }
+    let Some(number) = origin.context else { return error(format!("`{source}` does not exist")) };
+    let context = &workshop.sources.context(number).context;
+    let path = ContextPath::from_clean(path);
+    let on_disk = context.root().is_some_and(|root| root.join(path.as_path()).symlink_metadata().is_ok());
+    match context.ignore().decision(&path).filter(|decision| decision.excluded && on_disk) {
+        Some(decision) => error(format!("`{source}` is excluded from the build context"))
+            .with_detail(
+                "excluded by",
+                format!("{}:{}: `{}`", decision.file.display(), decision.line, decision.pattern),
+            )
+            .with_hint(format!(
+                "take it out of `{}`, or add the line `!{path}` at its end",
+                decision.file.display()
+            )),
+        None if on_disk && workshop.is_link(number, path.as_bytes()) => {
+            error(format!("`{source}` is a link to something that is not in the build context"))
+        }
+        None => error(format!("`{source}` does not exist in the build context")),
+    }
+}

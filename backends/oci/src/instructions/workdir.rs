@@ -1,0 +1,62 @@
+//! WORKDIR
+
+use std::sync::Arc;
+
+use windlass_core::backend::Job;
+use windlass_core::error::Result;
+use windlass_core::events::Step;
+
+use crate::copy::{Placer, Settings};
+use crate::layer::{self, Touched};
+use crate::owner::Owner;
+use crate::stage::Stage;
+use crate::workshop::Workshop;
+
+/// Sets the working directory, and makes it where it is missing: that is a layer. The directories
+/// that are made belong to `owner`, the USER of the stage.
+pub(crate) fn apply(
+    stage: &mut Stage,
+    path: &str,
+    owner: Option<Owner>,
+    workshop: &Workshop,
+    step: &Step,
+    job: &Job,
+) -> Result<()> {
+    let path = absolute(&stage.config.config.working_dir, path);
+    stage.config.config.working_dir.clone_from(&path);
+    let created_by = format!("WORKDIR {path}");
+    if path == "/" {
+        stage.record(created_by);
+        return Ok(());
+    }
+    let mut tree = stage.tree.take().unwrap_or_default();
+    let root = Arc::make_mut(&mut tree);
+    let mut touched = Touched::new();
+    let settings = Settings::for_directories(owner, workshop.epoch());
+    let place = root.resolve(path.trim_start_matches('/').as_bytes())?;
+    Placer::new(root, &mut touched, &workshop.sources, &settings, job).make_directories(&place)?;
+    if touched.is_empty() {
+        stage.tree = Some(tree);
+        stage.record(created_by);
+        return Ok(());
+    }
+    let layer =
+        layer::write(root, &touched, &workshop.sources, &workshop.store, workshop.compression, step, job)?;
+    stage.tree = Some(tree);
+    stage.record_layer(created_by, layer);
+    Ok(())
+}
+
+/// Joins a path to the directory so far, and cleans it.
+pub(super) fn absolute(current: &str, path: &str) -> String {
+    let joined = if path.starts_with('/') { path.to_owned() } else { format!("{current}/{path}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in joined.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}

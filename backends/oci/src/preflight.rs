@@ -1,0 +1,92 @@
+//! What is refused before any work: what this backend cannot do, with the line.
+
+use windlass_core::backend::Feature;
+use windlass_core::dockerfile::{Base, Copy, Dockerfile, Instruction, InstructionKind, StagePlan};
+use windlass_core::error::{Error, ErrorKind, Result};
+use windlass_core::request::{BuildRequest, NamedContext};
+
+use crate::instructions;
+use crate::mode::ModeChange;
+
+/// Checks everything that the target needs, as far as the Dockerfile alone says it.
+///
+/// # Errors
+/// `Unsupported` for RUN, ADD of addresses, and flags this backend does not know; `InvalidDockerfile`
+/// for what no backend would build.
+pub(crate) fn check(dockerfile: &Dockerfile, plan: &StagePlan, request: &BuildRequest) -> Result<()> {
+    for (stage, resolved) in dockerfile.stages.iter().zip(&plan.stages) {
+        if !resolved.needed {
+            continue;
+        }
+        if let Base::Context(name) = &resolved.base
+            && let other @ (NamedContext::Directory(_) | NamedContext::Other(_)) =
+                &request.build_contexts[name]
+        {
+            return Err(no_image(name, other).with_source_line(dockerfile.source.line(stage.location)));
+        }
+        if !resolved.replaced {
+            stage
+                .instructions
+                .iter()
+                .try_for_each(|instruction| check_instruction(dockerfile, instruction))?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks one instruction.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_instruction(dockerfile: &Dockerfile, instruction: &Instruction) -> Result<()> {
+    let refusal = match &instruction.kind {
+        InstructionKind::Run(_) => return Err(instructions::run_refusal(&dockerfile.source, instruction)),
+        InstructionKind::Copy(copy) => check_copy(copy, false),
+        InstructionKind::Add(copy) => check_copy(copy, true),
+        _ => None,
+    };
+    match refusal {
+        Some(error) => Err(error.with_source_line(dockerfile.source.line(instruction.location))),
+        None => Ok(()),
+    }
+}
+
+fn check_copy(copy: &Copy, add: bool) -> Option<Error> {
+    if let Some(refusal) = copy.sources.iter().find_map(|source| instructions::refuse_remote(source, add)) {
+        return Some(refusal);
+    }
+    let unsupported = |flag: &str| {
+        let message = format!("the backend `oci` does not know the flag `--{flag}` of COPY");
+        Some(Error::unsupported(Feature::EngineOptions, message))
+    };
+    if copy.parents {
+        return unsupported("parents");
+    }
+    if copy.checksum.is_some() || copy.keep_git_dir.is_some() {
+        let message = "`--checksum` and `--keep-git-dir` are for addresses and git repositories";
+        return Some(Error::new(ErrorKind::InvalidDockerfile, message));
+    }
+    let mode = copy.chmod.as_deref().filter(|mode| !mode.contains('$'));
+    mode.and_then(|mode| ModeChange::parse(mode).err())
+}
+
+/// The refusal of a named context where an image is needed.
+pub(crate) fn no_image(name: &str, context: &NamedContext) -> Error {
+    match context {
+        NamedContext::Directory(directory) => {
+            let message = format!(
+                "the named context `{name}` is the directory `{}`, not an image",
+                directory.display()
+            );
+            Error::unsupported(Feature::EngineOptions, message)
+                .with_hint(format!("copy from it: `FROM scratch`, then `COPY --from={name} . /`"))
+        }
+        NamedContext::Other(text) => {
+            let message = format!("the backend `oci` cannot read the named context `{name}`: `{text}`");
+            Error::unsupported(Feature::EngineOptions, message)
+        }
+        NamedContext::Image(_) | NamedContext::OciLayout { .. } => {
+            Error::new(ErrorKind::InvalidDockerfile, format!("the named context `{name}` cannot be a base"))
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Where the content of files comes from: contexts on disk and in memory, layers, archives.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufReader, Read};
+use std::sync::Arc;
+
+use windlass_core::archive::{self, decompress};
+use windlass_core::backend::Job;
+use windlass_core::context::{Context, Entry, EntryKind, EntrySource};
+use windlass_core::digest::Digest;
+use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
+use windlass_core::image::{Descriptor, ImageStore};
+
+use crate::tree::{Content, Node, NodeKind, Stream, Tree};
+
+/// What the first part of a file is read with, to see what it is.
+const HEAD_BYTES: usize = 512;
+
+/// A context that was listed.
+#[derive(Debug)]
+pub(crate) struct ListedContext {
+    /// The context.
+    pub(crate) context: Context,
+    /// Its entries, sorted by path.
+    pub(crate) entries: Vec<Entry>,
+    /// The same as a tree, owned by the super-user.
+    pub(crate) tree: Arc<Tree>,
+}
+
+/// Everything that content may come from in one build.
+#[derive(Clone, Debug)]
+pub(crate) struct Sources {
+    store: ImageStore,
+    contexts: Vec<Arc<ListedContext>>,
+    layers: BTreeMap<Digest, Descriptor>,
+}
+
+impl Sources {
+    /// Starts with the layers of a store, none of them named yet.
+    pub(crate) fn new(store: ImageStore) -> Self {
+        Self { store, contexts: Vec::new(), layers: BTreeMap::new() }
+    }
+
+    /// Lists a context and adds it; returns its number.
+    ///
+    /// # Errors
+    /// Those of listing it.
+    pub(crate) fn add_context(&mut self, context: Context, job: &Job) -> Result<usize> {
+        let entries = context.list(job)?;
+        let number = self.contexts.len();
+        let tree = Arc::new(tree_of(&entries, number));
+        self.contexts.push(Arc::new(ListedContext { context, entries, tree }));
+        Ok(number)
+    }
+
+    /// A context by its number.
+    pub(crate) fn context(&self, number: usize) -> &Arc<ListedContext> {
+        &self.contexts[number]
+    }
+
+    /// Makes a layer known by its `diff_id`.
+    pub(crate) fn add_layer(&mut self, diff_id: Digest, descriptor: Descriptor) {
+        self.layers.insert(diff_id, descriptor);
+    }
+
+    /// The context and the entry that a number stands for.
+    pub(crate) fn entry(&self, context: usize, entry: usize) -> (&Context, &Entry) {
+        let listed = &self.contexts[context];
+        (&listed.context, &listed.entries[entry])
+    }
+
+    /// Opens an archive, decompressed.
+    ///
+    /// # Errors
+    /// `NotFound` for a layer that is not in the store; those of reading.
+    pub(crate) fn open_stream(&self, stream: Stream) -> Result<Box<dyn Read + Send>> {
+        match stream {
+            Stream::Layer(diff_id) => {
+                let Some(descriptor) = self.layers.get(&diff_id) else {
+                    return Err(Error::new(
+                        ErrorKind::NotFound,
+                        format!("the layer `{diff_id}` is not known"),
+                    ));
+                };
+                let file = BufReader::with_capacity(128 << 10, self.store.open_blob(&descriptor.digest)?);
+                decompress(file).or_error(ErrorKind::Corrupt, || {
+                    format!("the layer `{}` cannot be read", descriptor.digest)
+                })
+            }
+            Stream::Archive { context, entry } => {
+                let (context, entry) = self.entry(context, entry);
+                let content = BufReader::with_capacity(128 << 10, context.open(entry)?);
+                decompress(content).map_err(|error| {
+                    archive::recover(error, |error| {
+                        Error::new(
+                            ErrorKind::BuildFailed,
+                            format!("the archive `{}` cannot be read", entry.path),
+                        )
+                        .with_source(error)
+                    })
+                })
+            }
+        }
+    }
+
+    /// Reads a small file.
+    ///
+    /// # Errors
+    /// `BuildFailed` if it is larger than `limit_bytes`; those of reading.
+    pub(crate) fn read_small(&self, content: Content, limit_bytes: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = |reader: &mut dyn Read, bytes: &mut Vec<u8>| {
+            let result = reader.take(limit_bytes + 1).read_to_end(bytes);
+            result.map_err(|error| {
+                archive::recover(error, |error| {
+                    Error::new(ErrorKind::Corrupt, "a file cannot be read").with_source(error)
+                })
+            })
+        };
+        match content {
+            Content::Entry { context, entry } => {
+                let (context, entry) = self.entry(context, entry);
+                read(&mut context.open(entry)?, &mut bytes)?;
+            }
+            Content::Member { stream, member } => {
+                let mut reader = archive::unpack::TarReader::new(self.open_stream(stream)?);
+                let mut number = 0;
+                while let Some(mut next) = reader.next_member()? {
+                    if number == member {
+                        read(&mut next, &mut bytes)?;
+                        break;
+                    }
+                    number += 1;
+                }
+            }
+        }
+        if bytes.len() as u64 > limit_bytes {
+            return Err(Error::new(
+                ErrorKind::BuildFailed,
+                format!("a file has more than {limit_bytes} bytes"),
+            ));
+        }
+        Ok(bytes)
+    }
+
+    /// Says whether an entry is a tar archive, in any compression: whether it begins with a header
+    /// whose checksum is right. ADD unpacks only those.
+    ///
+    /// # Errors
+    /// Those of reading the entry.
+    pub(crate) fn is_archive(&self, context: usize, entry: usize) -> Result<bool> {
+        let (context, entry) = self.entry(context, entry);
+        let Ok(reader) = decompress(BufReader::new(context.open(entry)?)) else { return Ok(false) };
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        // What breaks off is no archive; what cannot be read will say so when it is copied.
+        let complete =
+            reader.take(HEAD_BYTES as u64).read_to_end(&mut head).is_ok() && head.len() == HEAD_BYTES;
+        Ok(complete && is_tar_header(&head))
+    }
+}
+
+fn is_tar_header(head: &[u8]) -> bool {
+    let digits = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        u64::from_str_radix(text.trim_matches(['\0', ' ']), 8).ok()
+    };
+    let sum = |bytes: &[u8]| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>();
+    digits(&head[148..156]) == Some(sum(&head[..148]) + 8 * u64::from(b' ') + sum(&head[156..]))
+}
+
+/// The entries of a context as a tree. Files that are one file on disk become hard links.
+fn tree_of(entries: &[Entry], context: usize) -> Tree {
+    let mut tree = Tree::default();
+    let mut seen: HashMap<(u64, u64), usize> = HashMap::with_capacity(entries.len());
+    for (number, entry) in entries.iter().enumerate() {
+        let kind = match &entry.kind {
+            EntryKind::Directory => NodeKind::Directory,
+            EntryKind::Symlink { target } => NodeKind::Symlink { target: target.clone() },
+            EntryKind::File { size_bytes } => {
+                let first = match &entry.source {
+                    EntrySource::Disk(state) => *seen.entry((state.device, state.inode)).or_insert(number),
+                    EntrySource::Memory(_) => number,
+                };
+                NodeKind::File { size_bytes: *size_bytes, content: Content::Entry { context, entry: first } }
+            }
+        };
+        let node =
+            Node { kind, mode: entry.mode, uid: 0, gid: 0, mtime: entry.mtime, xattrs: BTreeMap::new() };
+        tree.insert(entry.path.as_bytes().to_vec(), node);
+    }
+    tree
+}
