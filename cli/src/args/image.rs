@@ -1,0 +1,84 @@
+//! `windlass image`
+
+use clap::{Args, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  windlass image ls
+  windlass image pull 127.0.0.1:5000/team/base:1
+  windlass image push app:1 127.0.0.1:5000/team/app:1
+  windlass image push out.tar 127.0.0.1:5000/team/app:1     an OCI or docker archive, or an OCI layout directory
+  windlass image save app:1 -o app.tar                      an OCI archive that `docker load` reads too
+  docker save app:1 | windlass image load -i -
+
+A SOURCE is the reference of an image in the local store, an archive, or an OCI layout directory
+(DIR, DIR:TAG or DIR@DIGEST).";
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ImageArgs {
+    #[command(subcommand)]
+    pub(crate) command: ImageCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// List the images of the local store.
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Show the manifest, config and layers of an image.
+    Inspect(InspectArgs),
+    /// Push an image to a registry.
+    Push(PushArgs),
+    /// Take an image from a registry into the local store.
+    Pull(PullArgs),
+    /// Remove references from the local store, and what no other image needs.
+    #[command(visible_alias = "remove")]
+    Rm(RemoveArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The image.
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// Platform to show, where the image is for several [default: all]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Ask the registry instead of the local store.
+    #[arg(long)]
+    pub(crate) remote: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PushArgs {
+    /// The image.
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// The reference to push to [default: SOURCE, where that is a reference]
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) destination: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PullArgs {
+    /// The image.
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) reference: String,
+    /// Platform to take [default: this machine's]
+    #[arg(long, value_name = "PLATFORM", conflicts_with = "all_platforms")]
+    pub(crate) platform: Option<String>,
+    /// Take the image for all its platforms.
+    #[arg(long)]
+    pub(crate) all_platforms: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// The references.
+    #[arg(value_name = "REFERENCE", required_unless_present = "all")]
+    pub(crate) references: Vec<String>,
+    /// Remove all images.
+    #[arg(long, conflicts_with = "references")]
+    pub(crate) all: bool,
+}

@@ -1,0 +1,208 @@
+//! `windlass build`
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use windlass_core::backend::Job;
+use windlass_core::config::{Reason, Selection, parse_duration};
+use windlass_core::output::Destination;
+use windlass_core::pipeline::{BuildReport, Pipeline, PipelineOptions, Reuse};
+use windlass_core::request::{BuildRequest, BuiltImage};
+use windlass_core::{Error, ErrorKind, Result};
+
+use super::backends::{choose, create};
+use super::context::refuse_json;
+use super::plan;
+use crate::args::{BuildArgs, Format};
+use crate::output::refuse_terminal;
+use crate::request::build_request;
+use crate::session::{Program, Session};
+use crate::written_file;
+
+/// What a build is, as data.
+#[derive(Serialize)]
+struct BuildResult<'a> {
+    #[serde(flatten)]
+    report: &'a BuildReport,
+    /// Why this backend.
+    reason: &'a Reason,
+}
+
+pub(super) async fn run(args: &BuildArgs, program: &Program) -> Result<()> {
+    let session = program.session(Some(&args.context))?;
+    session.output.refuse_paths()?;
+    let limit = limit(args, &session)?;
+    let selection = choose(&args.backends, &session)?;
+    let request = build_request(args, &session)?;
+    let pipeline = pipeline(&selection, &session)?;
+    let options = PipelineOptions { reuse: reuse(args), explain: args.explain };
+    if args.dry_run {
+        let plan = session.work(limit, async |job| pipeline.plan(request, &options, job).await).await?;
+        return plan::show(&plan, &selection, &session.output);
+    }
+    let archive_on_stdout = goes_to_stdout(&request);
+    if archive_on_stdout {
+        refuse_terminal("an archive")?;
+        refuse_json(&session.output)?;
+    }
+    prepare_files(args)?;
+    tracing::info!(backend = %selection.backends[0].name, reason = %selection.reason, "chosen");
+    let report = session
+        .work(limit, async |job: &Job| {
+            let context = request.context.clone();
+            job.blocking(move |job| warn(&context, job)).await?;
+            pipeline.build(request, &options, job).await
+        })
+        .await?;
+    write_files(args, &report, &selection)?;
+    if archive_on_stdout { Ok(()) } else { show(&report, &selection, &session) }
+}
+
+/// Says what the user should know about the context.
+fn warn(context: &windlass_core::context::Context, job: &Job) -> Result<()> {
+    let entries = context.list_to_send(job)?;
+    windlass_core::context::warnings(context, &entries, job)
+}
+
+fn limit(args: &BuildArgs, session: &Session<'_>) -> Result<Option<Duration>> {
+    let Some(text) = &args.timeout else { return Ok(session.settings.timeouts.build) };
+    match parse_duration(text) {
+        Some(limit) => Ok(Some(limit)),
+        None => Err(Error::new(ErrorKind::InvalidInput, format!("invalid `--timeout {text}`"))
+            .with_hint("it is a time span such as `90s` or `1h30m`")),
+    }
+}
+
+fn reuse(args: &BuildArgs) -> Reuse {
+    match (args.force_rebuild || args.no_cache, args.reuse) {
+        (true, _) => Reuse::Never,
+        (false, true) => Reuse::Always,
+        (false, false) => Reuse::WhenUntagged,
+    }
+}
+
+fn pipeline(selection: &Selection, session: &Session<'_>) -> Result<Pipeline> {
+    let backends = selection.backends.iter().map(|chosen| create(chosen, session)).collect::<Result<_>>()?;
+    Pipeline::new(session.program.registry.clone(), backends, session.host.clone())
+}
+
+fn goes_to_stdout(request: &BuildRequest) -> bool {
+    request.outputs.iter().any(|output| output.destination == Some(Destination::Stdout))
+}
+
+/// A build of an hour must not end in a file that cannot be written. And an id of an earlier build
+/// must not be taken for that of one that failed: buildx too removes the file first.
+fn prepare_files(args: &BuildArgs) -> Result<()> {
+    for path in args.iidfile.iter().chain(&args.metadata_file) {
+        written_file::check_writable(path)?;
+    }
+    match args.iidfile.as_ref().map(std::fs::remove_file) {
+        Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+            let path = args.iidfile.as_deref().unwrap_or(Path::new(""));
+            Err(Error::new(ErrorKind::LocalIo, format!("could not replace `{}`", path.display()))
+                .with_source(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_files(args: &BuildArgs, report: &BuildReport, selection: &Selection) -> Result<()> {
+    if let Some(path) = &args.iidfile {
+        // As buildx: the id is that of the config, and that of the index where there are several.
+        let id = report.image.image_id.or(report.image.digest);
+        written_file::write(path, id.map(|id| id.to_string()).unwrap_or_default().as_bytes())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        let text = serde_json::to_string_pretty(&metadata(report, selection)).unwrap_or_default();
+        written_file::write(path, (text + "\n").as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The keys of buildx, and one of our own.
+fn metadata(report: &BuildReport, selection: &Selection) -> Map<String, Value> {
+    let image = &report.image;
+    let mut metadata = image.metadata.clone();
+    let mut add = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            metadata.entry(key).or_insert(value);
+        }
+    };
+    add("containerimage.digest", image.digest.map(|digest| digest.to_string().into()));
+    add("containerimage.config.digest", image.image_id.map(|id| id.to_string().into()));
+    let names: Vec<String> = image.references.iter().map(ToString::to_string).collect();
+    add("image.name", Some(names.join(",").into()).filter(|_| !names.is_empty()));
+    add(
+        "windlass",
+        Some(json!({
+            "backend": image.backend,
+            "reason": selection.reason,
+            "reused": image.reused,
+            "fingerprint": report.fingerprint,
+            "platforms": image.platforms,
+            "written": image.written,
+            "passed_over": report.passed_over,
+        })),
+    );
+    metadata
+}
+
+fn show(report: &BuildReport, selection: &Selection, session: &Session<'_>) -> Result<()> {
+    if let Some(changes) = &report.changes {
+        session.output.note(&plan::changes(changes));
+    }
+    match session.output.format {
+        Format::Json => session.output.json(&BuildResult { report, reason: &selection.reason }),
+        Format::Text | Format::Paths => session.output.result(&result_line(&report.image)),
+    }
+}
+
+/// One line that names the result: `reference@digest`, else the digest, else what was written.
+fn result_line(image: &BuiltImage) -> String {
+    let line = match (image.references.first(), image.digest) {
+        (Some(reference), Some(digest)) => reference.with_digest(digest).to_string(),
+        (Some(reference), None) => reference.to_string(),
+        (None, Some(digest)) => digest.to_string(),
+        (None, None) => match image.written.first() {
+            Some(written) => written.display().to_string(),
+            None => return String::new(),
+        },
+    };
+    line + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_core::digest::Digest;
+
+    use super::*;
+
+    fn image(references: &[&str], digest: Option<Digest>, written: &[&str]) -> BuiltImage {
+        BuiltImage {
+            references: references.iter().map(|reference| reference.parse().expect("valid")).collect(),
+            digest,
+            image_id: None,
+            platforms: Vec::new(),
+            backend: "oci".to_owned(),
+            reused: false,
+            written: written.iter().map(Into::into).collect(),
+            metadata: Map::new(),
+        }
+    }
+
+    #[test]
+    fn the_result_is_one_line() {
+        let digest = Digest::of(b"x");
+        for (image, line) in [
+            (image(&["localhost/a:1", "b"], Some(digest), &[]), format!("localhost/a:1@{digest}\n")),
+            (image(&["b:2"], None, &[]), "docker.io/library/b:2\n".to_owned()),
+            (image(&[], Some(digest), &["a.tar"]), format!("{digest}\n")),
+            (image(&[], None, &["out"]), "out\n".to_owned()),
+            (image(&[], None, &[]), String::new()),
+        ] {
+            assert_eq!(result_line(&image), line);
+        }
+    }
+}

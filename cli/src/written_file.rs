@@ -1,0 +1,93 @@
+//! Files that appear whole or not at all: written beside their place, then moved there.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+use windlass_core::error::ResultExt;
+use windlass_core::{Error, ErrorKind, Result};
+
+/// A file that is being written. Nothing is left of it unless [`WrittenFile::keep`] is called.
+#[derive(Debug)]
+pub(crate) struct WrittenFile {
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+impl WrittenFile {
+    /// Starts a file.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        check_file(path)?;
+        let file = tempfile::Builder::new()
+            .prefix(".windlass-")
+            // As any program would leave it: the umask decides.
+            .permissions(std::fs::Permissions::from_mode(0o666))
+            .tempfile_in(directory_of(path))
+            .or_error(ErrorKind::LocalIo, || format!("could not write `{}`", path.display()))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Takes the content.
+    pub(crate) fn writer(&mut self) -> &mut File {
+        self.file.as_file_mut()
+    }
+
+    /// Puts the file in its place.
+    pub(crate) fn keep(self) -> Result<()> {
+        let Self { path, file } = self;
+        let kept = file.as_file().sync_all().and_then(|()| file.persist(&path).map_err(|error| error.error));
+        kept.or_error(ErrorKind::LocalIo, || format!("could not write `{}`", path.display())).map(drop)
+    }
+}
+
+/// Writes a small file.
+pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
+    let mut file = WrittenFile::create(path)?;
+    file.writer()
+        .write_all(content)
+        .or_error(ErrorKind::LocalIo, || format!("could not write `{}`", path.display()))?;
+    file.keep()
+}
+
+/// Finds out before any work that a file could not be written after it.
+pub(crate) fn check_writable(path: &Path) -> Result<()> {
+    WrittenFile::create(path).map(drop)
+}
+
+fn check_file(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        let message = format!("`{}` is a directory, not a file", path.display());
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    Ok(())
+}
+
+/// The directory that a file will be in.
+fn directory_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_appears_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("out");
+        let mut file = WrittenFile::create(&path).expect("created");
+        file.writer().write_all(b"half").expect("written");
+        drop(file);
+        assert_eq!(std::fs::read_dir(directory.path()).expect("readable").count(), 0);
+        write(&path, b"whole").expect("written");
+        assert_eq!(std::fs::read(&path).expect("readable"), b"whole");
+        assert_eq!(write(directory.path(), b"x").expect_err("a directory").kind(), ErrorKind::InvalidInput);
+        let lost = directory.path().join("absent/out");
+        assert_eq!(check_writable(&lost).expect_err("no parent").kind(), ErrorKind::LocalIo);
+    }
+}

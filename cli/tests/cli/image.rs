@@ -1,0 +1,86 @@
+//! The local store, archives and layouts.
+
+use crate::sandbox::Sandbox;
+
+fn built() -> Sandbox {
+    let sandbox = Sandbox::scratch();
+    sandbox.run(&["build", "-q", "-t", "app:1", "-t", "localhost/other:2"]).done();
+    sandbox
+}
+
+fn references(sandbox: &Sandbox) -> Vec<String> {
+    let images = sandbox.run(&["image", "ls", "--format", "json"]).json();
+    let names = images.as_array().into_iter().flatten().filter_map(|image| image["reference"].as_str());
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn ls_and_rm() {
+    let sandbox = built();
+    assert_eq!(references(&sandbox), ["docker.io/library/app:1", "localhost/other:2"]);
+    let text = sandbox.run(&["images", "ls"]).done();
+    assert!(text.starts_with("REFERENCE") && text.contains("app:1"), "{text}");
+    sandbox.run(&["image", "rm", "app:2"]).refused(1, &["app:2", "did you mean"]);
+    sandbox.run(&["image", "rm", "app:1"]).done();
+    assert_eq!(references(&sandbox), ["localhost/other:2"]);
+    let blobs = sandbox.home().join(".cache/windlass/images/blobs/sha256");
+    let blobs = || std::fs::read_dir(&blobs).expect("blobs").map(|blob| blob.expect("a blob").path());
+    // What was used a moment ago is never removed.
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3_600);
+    for blob in blobs() {
+        std::fs::File::open(blob).and_then(|blob| blob.set_modified(long_ago)).expect("aged");
+    }
+    assert!(blobs().count() > 0);
+    let outcome = sandbox.run(&["image", "rm", "--all"]);
+    assert!(outcome.stderr.contains(" freed"), "{outcome:#?}");
+    assert_eq!((references(&sandbox), blobs().count()), (vec![], 0));
+    sandbox.run(&["image", "rm"]).refused(2, &["REFERENCE"]);
+}
+
+#[test]
+fn inspect_shows_config_and_layers() {
+    let sandbox = built();
+    let json = sandbox.run(&["image", "inspect", "app:1", "--format", "json"]).json();
+    assert!(json["digest"].as_str().is_some_and(|digest| digest.starts_with("sha256:")), "{json:#}");
+    assert_eq!(json["images"][0]["manifest"]["layers"].as_array().map(Vec::len), Some(1));
+    assert_eq!(json["images"][0]["config"]["os"], "linux");
+    assert!(sandbox.run(&["image", "inspect", "app:1"]).done().contains("COPY hello.txt /"));
+    sandbox.run(&["image", "inspect", "app:9"]).refused(1, &["app:9"]);
+    sandbox.run(&["image", "inspect", "A"]).refused(2, &["invalid image reference"]);
+}
+
+#[test]
+fn save_and_load_keep_the_digest() {
+    let sandbox = built();
+    let digest = |sandbox: &Sandbox, name: &str| {
+        sandbox.run(&["image", "inspect", name, "--format", "json"]).json()["digest"].clone()
+    };
+    let original = digest(&sandbox, "app:1");
+    for (form, place) in [("oci", "a.tar"), ("oci-dir", "layout"), ("docker", "d.tar")] {
+        sandbox.run(&["image", "save", "app:1", "-o", place, "--type", form]).done();
+        let other = Sandbox::with(&[]);
+        let path = sandbox.path(place);
+        let line = ["image", "load", "-i", path.to_str().expect("UTF-8"), "-t", "loaded:1"];
+        assert!(other.run(&line).done().starts_with("docker.io/library/loaded:1@sha256:"));
+        if form != "docker" {
+            assert_eq!(digest(&other, "loaded:1"), original, "{form}");
+        }
+    }
+    assert_eq!(sandbox.leftovers(), [""; 0]);
+}
+
+#[test]
+fn what_is_no_archive_is_refused() {
+    let sandbox = Sandbox::with(&[("text", "this is no archive\n"), ("empty", ""), ("dir/x", "")]);
+    for (line, code, words) in [
+        (&["image", "load", "-i", "text"][..], 1, &["text"][..]),
+        (&["image", "load", "-i", "empty"], 1, &["empty"]),
+        (&["image", "load", "-i", "dir"], 1, &["dir"]),
+        (&["image", "load", "-i", "absent"], 1, &["absent"]),
+        (&["image", "save", "app:1", "-o", "x.tar"], 1, &["app:1"]),
+        (&["image", "push", "app:1"], 1, &["app:1"]),
+    ] {
+        sandbox.run(line).refused(code, words);
+    }
+    assert_eq!(sandbox.leftovers(), [""; 0]);
+}

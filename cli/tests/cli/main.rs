@@ -1,0 +1,12 @@
+//! The program as a process: stdout, stderr and exit code of what the command line decides.
+//!
+//! Every test has its own home, cache and state; none needs a network or docker.
+
+mod backends;
+mod build;
+mod config;
+mod context;
+mod image;
+mod interrupt;
+mod sandbox;
+mod usage;
