@@ -118,6 +118,8 @@ fn describe(inspected: &str) -> String {
     parts.extend(field(inspected, "Driver").map(|driver| format!("driver {driver}")));
     parts.extend(field(inspected, "Status").map(str::to_owned));
     let version = field(inspected, "BuildKit version").or_else(|| field(inspected, "Buildkit"));
+    // Debian's engine does not know the version of its BuildKit.
+    let version = version.filter(|version| !version.starts_with("v0.0.0"));
     parts.extend(version.map(|version| format!("BuildKit {version}")));
     parts.join(", ")
 }

@@ -40,7 +40,7 @@ pub(crate) fn arguments(
         line.option("--provenance=false");
     }
     for output in outputs {
-        line.output(&output);
+        line.output(&output, request.platforms.len() > 1);
     }
     line.request(request);
     line.0.extend(config.extra_args.iter().map(OsString::from));
@@ -63,12 +63,14 @@ impl Line {
         self.0.push(argument);
     }
 
-    fn output(&mut self, output: &Output) {
+    /// Our "store" is the engine's. Only with the engine's own builder does `type=image` mean that,
+    /// with others the image would stay in the build cache; `--load` means it with all. But
+    /// `--load` cannot carry an index, which the engine's own builder can store.
+    fn output(&mut self, output: &Output, is_index: bool) {
         let plain = output.attributes.is_empty() && output.destination.is_none();
         match output.kind {
-            // Our "store" is the engine's. Only with its own builder does `type=image` mean that,
-            // with others the image would stay in the build cache.
-            OutputKind::Image | OutputKind::Docker if plain => self.option("--load"),
+            OutputKind::Image if plain && !is_index => self.option("--load"),
+            OutputKind::Docker if plain => self.option("--load"),
             OutputKind::Registry if plain => self.option("--push"),
             _ => self.pair("--output", output.to_string()),
         }

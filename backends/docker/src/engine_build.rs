@@ -27,7 +27,7 @@ use crate::error::from_engine;
 use crate::failure;
 use crate::input::ArchiveInput;
 use crate::outputs::Placed;
-use crate::progress::{Graph, VertexUpdate};
+use crate::progress::{FailedStep, Graph, VertexUpdate};
 
 /// How many chunks of the context wait for the network at most.
 const CHUNKS: usize = 4;
@@ -150,7 +150,7 @@ async fn solve(engine: &Engine, request: &BuildRequest, host: &Host, job: &Job) 
         // The context's own trouble is the cause of whatever the engine says about it.
         (Err(_), Err(error)) if error.kind() == ErrorKind::ContextUnreadable => Err(error),
         (Err(bollard::errors::Error::DockerStreamError { error }), _) => {
-            Err(failure::from_parts(failed, &error, &[], request))
+            Err(refused(failed, &error, request))
         }
         (Err(error), _) => Err(from_engine("the docker engine could not build", error)),
         (Ok(Some(id)), _) => Ok(id),
@@ -158,6 +158,18 @@ async fn solve(engine: &Engine, request: &BuildRequest, host: &Host, job: &Job) 
             Err(Error::new(ErrorKind::UnexpectedAnswer, "the docker engine built, but names no image"))
         }
     }
+}
+
+fn refused(failed: Option<FailedStep>, why: &str, request: &BuildRequest) -> Error {
+    // Engines with the containerd image store do not find the context that the call has brought
+    // (moby/moby#47717); they look for a host of an invented name instead.
+    if why.contains("failed to read downloaded context") {
+        let message = "this docker engine cannot build from a context sent through its API";
+        return Error::new(ErrorKind::Unavailable, message).with_source(why.to_owned()).with_hint(
+            "install the buildx plugin of docker, or turn the engine's containerd image store off",
+        );
+    }
+    failure::from_parts(failed, why, &[], request)
 }
 
 fn options(request: &BuildRequest, archive: &ArchiveInput) -> BuildImageOptions {

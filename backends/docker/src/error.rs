@@ -5,6 +5,7 @@
 
 use std::error::Error as _;
 
+use windlass_core::backend::Feature;
 use windlass_core::error::{Error, ErrorKind};
 
 /// A text that gives a failure its kind.
@@ -49,6 +50,7 @@ const RULES: &[Rule] = &[
     rule(&["is not supported for the docker driver"], ErrorKind::Unsupported, OTHER_BUILDER),
     rule(&["not supported for the docker driver without changes"], ErrorKind::Unsupported, OTHER_BUILDER),
     rule(&["currently not supported", "driver"], ErrorKind::Unsupported, OTHER_BUILDER),
+    rule(&["does not currently support exporting manifest lists"], ErrorKind::Unsupported, OTHER_BUILDER),
     rule(&["multiple outputs"], ErrorKind::Unsupported, "give one output, or use a BuildKit of 0.13 or newer"),
     rule(&["tag is needed when pushing"], ErrorKind::InvalidInput, "name the image with `--tag`"),
     // The Dockerfile.
@@ -62,8 +64,9 @@ const RULES: &[Rule] = &[
     rule(&["failed to parse stage name"], ErrorKind::InvalidDockerfile, ""),
     rule(&["base name", "should not be blank"], ErrorKind::InvalidDockerfile, ""),
     rule(&["target stage", "could not be found"], ErrorKind::InvalidInput, "name a stage of the Dockerfile with `--target`"),
-    // Files. `error from sender` is buildx reading the context for BuildKit.
+    // Files. buildx looks at secrets before it does anything. `error from sender` is buildx reading the context for BuildKit.
     rule(&["error from sender"], ErrorKind::ContextUnreadable, ""),
+    rule(&["failed to stat"], ErrorKind::InvalidInput, ""),
     rule(&["no space left on device"], ErrorKind::LocalIo, "free some space; `docker system df` shows what docker uses"),
     rule(&["read-only file system"], ErrorKind::LocalIo, ""),
     rule(&["failed to calculate checksum", "not found"], ErrorKind::BuildFailed, ""),
@@ -107,9 +110,12 @@ pub(crate) fn classify(text: &str) -> (ErrorKind, &'static str) {
     RULES.iter().find(matches).map_or((ErrorKind::BuildFailed, ""), |rule| (rule.kind, rule.hint))
 }
 
-/// Strips what buildx and gRPC wrap around the words of the one who knows.
+/// Strips what buildx and gRPC wrap around the words of the one who knows, and the advice below
+/// them that a hint of ours gives in better words.
 pub(crate) fn cause(text: &str) -> &str {
-    let mut text = text.trim();
+    let advice = ["\nSwitch to a different driver", "\nLearn more at ", "\nSee 'docker "];
+    let end = advice.iter().filter_map(|advice| text.find(advice)).min().unwrap_or(text.len());
+    let mut text = text[..end].trim();
     loop {
         let prefixes = ["ERROR: ", "error: ", "failed to solve: ", "rpc error: code = Unknown desc = "];
         match prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)) {
@@ -117,6 +123,19 @@ pub(crate) fn cause(text: &str) -> &str {
             None => return text,
         }
     }
+}
+
+/// The feature that a builder says it lacks.
+pub(crate) fn feature(text: &str) -> Option<Feature> {
+    let features = [
+        ("OCI exporter", Feature::OciArchive),
+        ("Docker exporter", Feature::DockerArchive),
+        ("Multi-platform", Feature::MultiPlatform),
+        ("manifest lists", Feature::MultiPlatform),
+        ("ache export", Feature::EngineOptions),
+        ("ttestation", Feature::EngineOptions),
+    ];
+    features.iter().find(|(word, _)| text.contains(word)).map(|(_, feature)| *feature)
 }
 
 /// Makes the error for a text.

@@ -1,10 +1,10 @@
 //! From what a failed build left to the error that the user sees.
 
 use windlass_core::context::ContextPath;
-use windlass_core::error::{Error, SourceLine};
+use windlass_core::error::{Error, ErrorKind, SourceLine};
 use windlass_core::request::BuildRequest;
 
-use crate::error::{cause, classify};
+use crate::error::{cause, classify, feature};
 use crate::process::Ended;
 use crate::progress::{FailedStep, Told};
 
@@ -35,8 +35,13 @@ pub(crate) fn from_parts(
         Some(step) => step_message(step),
         None => "docker could not build the image".to_owned(),
     };
-    let mut error = Error::new(kind, message).with_source(cause(why).to_owned());
-    if let Some(line) = dockerfile_line(text, request) {
+    let error = match (kind, feature(why)) {
+        (ErrorKind::Unsupported, Some(feature)) => Error::unsupported(feature, message),
+        _ => Error::new(kind, message),
+    };
+    let mut error = error.with_source(cause(why).to_owned());
+    let number = excerpt_line(text).or_else(|| parse_error_line(why));
+    if let Some(line) = number.and_then(|number| dockerfile_line(number, request)) {
         error = error.with_source_line(line);
     }
     if !hint.is_empty() {
@@ -82,15 +87,23 @@ fn final_error(text: &[String]) -> String {
 }
 
 /// The excerpt before the final error begins with `Dockerfile:5` and a rule of dashes.
-fn dockerfile_line(text: &[String], request: &BuildRequest) -> Option<SourceLine> {
-    let ruled = text.windows(2).rev().filter(|pair| pair[1].starts_with("-----"));
-    let line: usize = ruled
-        .filter_map(|pair| pair[0].rsplit_once(':'))
-        .find_map(|(_, number)| number.parse().ok())
-        .filter(|number| *number > 0)?;
+fn excerpt_line(text: &[String]) -> Option<usize> {
+    let mut ruled = text.windows(2).rev().filter(|pair| pair[1].starts_with("-----"));
+    ruled.find_map(|pair| pair[0].rsplit_once(':')?.1.parse().ok())
+}
+
+/// `dockerfile parse error on line 2: …`; older builders say `parse error line 2`.
+fn parse_error_line(why: &str) -> Option<usize> {
+    let (_, rest) = why.split_once("parse error ")?;
+    let (_, rest) = rest.split_once("line ")?;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
+
+fn dockerfile_line(number: usize, request: &BuildRequest) -> Option<SourceLine> {
     let content = String::from_utf8_lossy(&request.dockerfile.content);
-    let text = content.lines().nth(line - 1)?.to_owned();
-    Some(SourceLine { file: request.dockerfile.shown.clone(), line, text })
+    let text = content.lines().nth(number.checked_sub(1)?)?.to_owned();
+    Some(SourceLine { file: request.dockerfile.shown.clone(), line: number, text })
 }
 
 /// `failed to calculate checksum of ref …: "/nope": not found`: COPY did not find it. Says so if

@@ -90,17 +90,25 @@ impl Program {
         command
     }
 
-    /// Calls it and waits for its end.
+    /// Asks it something that it knows by itself.
     ///
     /// # Errors
     /// `Unavailable` if it cannot be started, `TimedOut` after 30 seconds, `Cancelled`.
     pub(crate) async fn ask(&self, arguments: &[&str], job: &Job) -> Result<Answer> {
+        self.call(arguments, ANSWER_WITHIN, job).await
+    }
+
+    /// Calls it and waits for its end.
+    ///
+    /// # Errors
+    /// `Unavailable` if it cannot be started, `TimedOut`, `Cancelled`.
+    pub(crate) async fn call(&self, arguments: &[&str], within: Duration, job: &Job) -> Result<Answer> {
         let shown = format!("`{} {}`", self.path.display(), arguments.join(" "));
         let mut command = self.command(arguments);
         let output = command.kill_on_drop(true).output();
         let output = job
             .run(async {
-                tokio::time::timeout(ANSWER_WITHIN, output)
+                tokio::time::timeout(within, output)
                     .await
                     .map_err(|_| Error::new(ErrorKind::TimedOut, format!("{shown} gave no answer")))?
                     .or_error(ErrorKind::Unavailable, || format!("could not run {shown}"))
@@ -126,6 +134,13 @@ impl Program {
                 .with_source(why)
                 .with_detail("program", self.path.display().to_string())
                 .with_hint("install the buildx plugin (package `docker-buildx` or `docker-buildx-plugin`)"));
+        }
+        // podman answers `buildx version` with the version of its own builder.
+        if answer.stdout.contains("buildah") {
+            return Err(Error::new(ErrorKind::Unavailable, "podman has no buildx")
+                .with_detail("program", self.path.display().to_string())
+                .with_source(format!("`buildx version` answered `{}`", answer.stdout))
+                .with_hint("set `docker` of this backend to the program of docker"));
         }
         let version = Version::find(&answer.stdout).ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, "docker buildx does not say its version")

@@ -1,5 +1,7 @@
 //! Further references for an image that is in a registry already, without downloading it.
 
+use std::time::Duration;
+
 use windlass_core::Result;
 use windlass_core::backend::{FoundImage, Job};
 use windlass_core::error::Error;
@@ -8,6 +10,9 @@ use windlass_core::registry::RegistryClient;
 
 use crate::error::from_text;
 use crate::program::Buildx;
+
+/// How long moving layers from one repository to another may take.
+const COPY_WITHIN: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// Tags within the repository by putting the manifest again; beyond it with `docker buildx
 /// imagetools`, which moves the layers from registry to registry.
@@ -44,7 +49,7 @@ async fn copy(buildx: &Buildx, source: &str, references: &[&Reference], job: &Jo
     let mut arguments = vec!["buildx", "imagetools", "create"];
     arguments.extend(tags.iter().map(String::as_str));
     arguments.push(source);
-    let answer = buildx.program.ask(&arguments, job).await?;
+    let answer = buildx.program.call(&arguments, COPY_WITHIN, job).await?;
     if answer.success {
         return Ok(());
     }

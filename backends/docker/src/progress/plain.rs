@@ -37,10 +37,10 @@ impl Reader {
             // The name, repeated.
         } else if let Some(line) = log_line(text) {
             graph.log_line(number, line);
-        } else if let Some((item, current, total)) = counter(text) {
-            graph.status(number, item, current, total);
         } else {
-            graph.status(number, text.strip_suffix(" done").unwrap_or(text), 0, None);
+            let text = without_time(text);
+            let (item, current, total) = counter(text).unwrap_or((text, 0, None));
+            graph.status(number, item, current, total);
         }
         Vec::new()
     }
@@ -86,13 +86,17 @@ fn log_line(text: &str) -> Option<&str> {
     (digits(whole) && digits(decimals) && decimals.len() <= 3).then_some(line)
 }
 
-/// `sha256:1234 2.10MB / 3.62MB 0.2s done` → (`sha256:1234`, 2100000, 3620000)
-fn counter(text: &str) -> Option<(&str, u64, Option<u64>)> {
+/// `exporting layers 0.1s done` → `exporting layers`
+fn without_time(text: &str) -> &str {
     let text = text.strip_suffix(" done").unwrap_or(text);
-    let text = match text.rsplit_once(' ') {
+    match text.rsplit_once(' ') {
         Some((rest, time)) if seconds(time).is_some() => rest,
         _ => text,
-    };
+    }
+}
+
+/// `sha256:1234 2.10MB / 3.62MB` → (`sha256:1234`, 2100000, 3620000)
+fn counter(text: &str) -> Option<(&str, u64, Option<u64>)> {
     let (rest, last) = text.rsplit_once(' ')?;
     match rest.strip_suffix(" /").and_then(|rest| rest.rsplit_once(' ')) {
         Some((item, current)) => Some((item, size(current)?, Some(size(last)?))),
