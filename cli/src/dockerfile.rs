@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use tokio_util::sync::CancellationToken;
 use windlass_core::context::Context;
 use windlass_core::error::ResultExt;
 use windlass_core::request::DockerfileSource;
@@ -17,30 +18,20 @@ const NEAR: &[&str] = &["Dockerfile", "dockerfile", "Containerfile", "containerf
 /// More is no Dockerfile.
 const LIMIT_BYTES: u64 = 16 << 20;
 
-/// Where a Dockerfile is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// The standard input.
-    Stdin,
-    /// A file; the path is as the user would name it.
-    File(PathBuf),
-}
-
 /// Finds the file: an absolute path as it is; a relative one in the current directory if it
 /// exists there, else in the context; none at all is `Dockerfile` in the context.
 ///
 /// # Errors
 /// `InvalidInput` if it does not exist: names where it was looked for, and similar names that do.
-pub(crate) fn locate(context: &Path, typed: Option<&Path>, current_dir: &Path) -> Result<Place> {
+pub(crate) fn locate(context: &Path, typed: Option<&Path>, current_dir: &Path) -> Result<PathBuf> {
     let exists = |path: &Path| current_dir.join(path).exists();
     let tried = match typed {
-        Some(typed) if typed == Path::new("-") => return Ok(Place::Stdin),
         Some(typed) if typed.is_absolute() => vec![typed.to_owned()],
         Some(typed) => vec![typed.to_owned(), context.join(typed)],
         None => vec![if context == Path::new(".") { DEFAULT.into() } else { context.join(DEFAULT) }],
     };
     match tried.iter().find(|path| exists(path)) {
-        Some(found) => Ok(Place::File(found.clone())),
+        Some(found) => Ok(found.clone()),
         None => Err(missing(context, typed, &tried, current_dir)),
     }
 }
@@ -87,37 +78,39 @@ fn similar(directory: &Path, typed: Option<&Path>) -> Vec<String> {
     names
 }
 
-/// Reads the Dockerfile.
+/// Reads the Dockerfile from the standard input. Waits for it no longer than the user does.
+///
+/// # Errors
+/// `Cancelled`; `InvalidInput` if it is far too large; `ContextUnreadable`.
+pub(crate) async fn read_stdin(cancel: &CancellationToken) -> Result<DockerfileSource> {
+    // The thread cannot be stopped: it ends with the process.
+    let reading = tokio::task::spawn_blocking(|| read_all(std::io::stdin().lock(), "from stdin"));
+    let content = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Error::cancelled()),
+        read = reading => read.unwrap_or_else(|_| Err(Error::cancelled()))?,
+    };
+    Ok(DockerfileSource { shown: "-".into(), path: None, in_context: None, content: content.into() })
+}
+
+/// Reads the Dockerfile at a path, as the user would name it.
 ///
 /// # Errors
 /// `InvalidInput` if it is a directory or far too large; `ContextUnreadable` if it cannot be read.
-pub(crate) fn read(place: &Place, context: &Context, current_dir: &Path) -> Result<DockerfileSource> {
-    match place {
-        Place::Stdin => Ok(DockerfileSource {
-            shown: "-".into(),
-            path: None,
-            in_context: None,
-            content: read_all(std::io::stdin().lock(), "from stdin")?.into(),
-        }),
-        Place::File(shown) => {
-            let path = current_dir.join(shown);
-            let name = format!("`{}`", shown.display());
-            if path.is_dir() {
-                return Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    format!("the Dockerfile {name} is a directory"),
-                ));
-            }
-            let file = std::fs::File::open(&path)
-                .or_error(ErrorKind::ContextUnreadable, || format!("could not read the Dockerfile {name}"))?;
-            Ok(DockerfileSource {
-                shown: shown.clone(),
-                in_context: context.place_of(&path),
-                content: read_all(file, &name)?.into(),
-                path: Some(path),
-            })
-        }
+pub(crate) fn read(shown: &Path, context: &Context, current_dir: &Path) -> Result<DockerfileSource> {
+    let path = current_dir.join(shown);
+    let name = format!("`{}`", shown.display());
+    if path.is_dir() {
+        return Err(Error::new(ErrorKind::InvalidInput, format!("the Dockerfile {name} is a directory")));
     }
+    let file = std::fs::File::open(&path)
+        .or_error(ErrorKind::ContextUnreadable, || format!("could not read the Dockerfile {name}"))?;
+    Ok(DockerfileSource {
+        shown: shown.to_owned(),
+        in_context: context.place_of(&path),
+        content: read_all(file, &name)?.into(),
+        path: Some(path),
+    })
 }
 
 fn read_all(reader: impl Read, name: &str) -> Result<Vec<u8>> {
@@ -153,10 +146,8 @@ mod tests {
     fn looks_here_first_then_in_the_context() {
         let directory = tree(&["app/Dockerfile", "app/deploy/Dockerfile", "other.Dockerfile", "app/own"]);
         let locate = |context: &str, typed: Option<&str>| {
-            locate(Path::new(context), typed.map(Path::new), directory.path()).map(|place| match place {
-                Place::Stdin => "-".to_owned(),
-                Place::File(path) => path.display().to_string(),
-            })
+            locate(Path::new(context), typed.map(Path::new), directory.path())
+                .map(|path| path.display().to_string())
         };
         for (context, typed, found) in [
             ("app", None, "app/Dockerfile"),
@@ -164,7 +155,6 @@ mod tests {
             ("app", Some("app/deploy/Dockerfile"), "app/deploy/Dockerfile"),
             ("app", Some("other.Dockerfile"), "other.Dockerfile"),
             ("app", Some("own"), "app/own"),
-            ("app", Some("-"), "-"),
         ] {
             assert_eq!(locate(context, typed).expect(found), found);
         }

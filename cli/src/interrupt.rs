@@ -1,11 +1,17 @@
 //! Ctrl-C and its relatives: the first stops the work, the second leaves at once.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use windlass_core::error::ResultExt;
 use windlass_core::{ErrorKind, Result};
 
 use crate::exit_code::ExitCode;
+use crate::output::to_stderr;
+
+/// Work that takes longer to stop says so.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Cancels the token at the first SIGINT, SIGTERM or SIGHUP, and ends the process at the second.
 pub(crate) fn watch(cancel: CancellationToken) -> Result<()> {
@@ -16,7 +22,11 @@ pub(crate) fn watch(cancel: CancellationToken) -> Result<()> {
     tokio::spawn(async move {
         next(&mut interrupt, &mut terminate, hangup.as_mut()).await;
         cancel.cancel();
-        next(&mut interrupt, &mut terminate, hangup.as_mut()).await;
+        let mut second = std::pin::pin!(next(&mut interrupt, &mut terminate, hangup.as_mut()));
+        if tokio::time::timeout(PATIENCE, &mut second).await.is_err() {
+            to_stderr("stopping; once more leaves at once");
+            second.await;
+        }
         std::process::exit(i32::from(ExitCode::Cancelled as u8));
     });
     Ok(())

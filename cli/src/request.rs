@@ -5,7 +5,7 @@ use std::path::Path;
 
 use windlass_core::context::Context;
 use windlass_core::output::{Destination, Output, OutputKind};
-use windlass_core::request::{BuildRequest, EngineOption, NamedContext};
+use windlass_core::request::{BuildRequest, DockerfileSource, EngineOption, NamedContext};
 use windlass_core::{Error, ErrorKind, Result};
 
 use crate::args::BuildArgs;
@@ -17,10 +17,10 @@ use crate::settings::{context_settings, source_date_epoch};
 ///
 /// # Errors
 /// `InvalidInput` for what cannot be meant; what the context and the Dockerfile meet.
-pub(crate) fn build_request(args: &BuildArgs, session: &Session<'_>) -> Result<BuildRequest> {
+pub(crate) async fn build_request(args: &BuildArgs, session: &Session<'_>) -> Result<BuildRequest> {
     let surroundings = &session.program.surroundings;
     let outputs = outputs(args)?;
-    let (context, dockerfile) = tree(&args.context, args.file.as_deref(), session)?;
+    let (context, dockerfile) = tree(&args.context, args.file.as_deref(), session).await?;
     let build_args = build_args(&args.build_args, &surroundings.environment)?;
     let epoch = build_args.get("SOURCE_DATE_EPOCH").map(String::as_str);
     let epoch = epoch.or_else(|| surroundings.variable("SOURCE_DATE_EPOCH"));
@@ -46,24 +46,23 @@ pub(crate) fn build_request(args: &BuildArgs, session: &Session<'_>) -> Result<B
 }
 
 /// The context and the Dockerfile of a command.
-pub(crate) fn tree(
+pub(crate) async fn tree(
     context: &Path,
     file: Option<&Path>,
     session: &Session<'_>,
-) -> Result<(Context, windlass_core::request::DockerfileSource)> {
+) -> Result<(Context, DockerfileSource)> {
     let current_dir = &session.program.surroundings.current_dir;
     check_context(context, file)?;
     let settings = context_settings(&session.settings.context);
     // A context that is wrong is said to be so before the Dockerfile that is not in it.
-    let bare = Context::from_dir(&current_dir.join(context), None, &settings)?;
-    let place = dockerfile::locate(context, file, current_dir)?;
-    let context = match &place {
-        dockerfile::Place::Stdin => bare,
-        dockerfile::Place::File(shown) => {
-            Context::from_dir(&current_dir.join(context), Some(&current_dir.join(shown)), &settings)?
-        }
-    };
-    let dockerfile = dockerfile::read(&place, &context, current_dir)?;
+    let root = current_dir.join(context);
+    let bare = Context::from_dir(&root, None, &settings)?;
+    if file == Some(Path::new("-")) {
+        return Ok((bare, dockerfile::read_stdin(&session.program.cancel).await?));
+    }
+    let shown = dockerfile::locate(context, file, current_dir)?;
+    let context = Context::from_dir(&root, Some(&current_dir.join(&shown)), &settings)?;
+    let dockerfile = dockerfile::read(&shown, &context, current_dir)?;
     Ok((context, dockerfile))
 }
 

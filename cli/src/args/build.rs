@@ -60,11 +60,11 @@ pub(crate) struct BuildArgs {
     pub(crate) outputs: Vec<String>,
     /// Push to the registries of the tags; short for `--output type=registry`.
     #[arg(long, value_name = BOOL, default_value = "false", default_missing_value = "true", num_args = 0..=1)]
-    #[arg(require_equals = true, hide_default_value = true, value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
+    #[arg(require_equals = true, hide_default_value = true, hide_possible_values = true, value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
     pub(crate) push: bool,
     /// Load into the docker engine; short for `--output type=docker`.
     #[arg(long, value_name = BOOL, default_value = "false", default_missing_value = "true", num_args = 0..=1)]
-    #[arg(require_equals = true, hide_default_value = true, value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
+    #[arg(require_equals = true, hide_default_value = true, hide_possible_values = true, value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
     pub(crate) load: bool,
     /// Write the image id to this file.
     #[arg(long, value_name = "FILE")]
@@ -74,11 +74,11 @@ pub(crate) struct BuildArgs {
     pub(crate) metadata_file: Option<PathBuf>,
     /// Use nothing of the build cache.
     #[arg(long, value_name = BOOL, default_value = "false", default_missing_value = "true", num_args = 0..=1)]
-    #[arg(require_equals = true, hide_default_value = true, value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
+    #[arg(require_equals = true, hide_default_value = true, hide_possible_values = true, value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
     pub(crate) no_cache: bool,
     /// Ask the registry for the base images even if they are here.
     #[arg(long, value_name = BOOL, default_value = "false", default_missing_value = "true", num_args = 0..=1)]
-    #[arg(require_equals = true, hide_default_value = true, value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
+    #[arg(require_equals = true, hide_default_value = true, hide_possible_values = true, value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
     pub(crate) pull: bool,
 
     /// Backend to build with; several, with commas, are tried in order [env: WINDLASS_BACKEND]

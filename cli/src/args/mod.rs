@@ -19,14 +19,14 @@ pub(crate) use image::{ImageArgs, ImageCommand, InspectArgs, PullArgs, PushArgs,
 
 const EXAMPLES: &str = "\
 Examples:
-  windlass build .                                        build with the embedded backend, no daemon needed
+  windlass build .                                        no daemon, no account, no configuration
   windlass build . -t 127.0.0.1:5000/team/app:1 --push    build and push
   windlass build . -b docker --load                       build with docker buildx
   windlass backends check                                 what is wrong, and what to do next
 
 The result goes to stdout, everything else to stderr.
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 backend or registry unreachable or refusing,
-4 timed out, 130 cancelled.";
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration,
+            3 backend or registry unreachable or refusing, 4 timed out, 130 cancelled.";
 
 /// Builds container images: in the process, with docker, or where you want.
 #[derive(Debug, Parser)]

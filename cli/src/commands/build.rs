@@ -35,7 +35,7 @@ pub(super) async fn run(args: &BuildArgs, program: &Program) -> Result<()> {
     session.output.refuse_paths()?;
     let limit = limit(args, &session)?;
     let selection = choose(&args.backends, &session)?;
-    let request = build_request(args, &session)?;
+    let request = build_request(args, &session).await?;
     let pipeline = pipeline(&selection, &session)?;
     let options = PipelineOptions { reuse: reuse(args), explain: args.explain };
     if args.dry_run {
@@ -57,7 +57,11 @@ pub(super) async fn run(args: &BuildArgs, program: &Program) -> Result<()> {
         })
         .await?;
     write_files(args, &report, &selection)?;
-    if archive_on_stdout { Ok(()) } else { show(&report, &selection, &session) }
+    if archive_on_stdout {
+        session.output.note(result_line(&report.image).trim_end());
+        return Ok(());
+    }
+    show(&report, &selection, &session)
 }
 
 /// Says what the user should know about the context.

@@ -27,10 +27,10 @@ pub(super) async fn run(command: ContextCommand, program: &Program) -> Result<()
 }
 
 /// The tree that is meant. A directory without a Dockerfile has one too.
-fn open(args: &Tree, session: &Session<'_>) -> Result<Context> {
+async fn open(args: &Tree, session: &Session<'_>) -> Result<Context> {
     let directory = session.program.surroundings.current_dir.join(&args.context);
     if args.file.is_some() || directory.join("Dockerfile").exists() {
-        return tree(&args.context, args.file.as_deref(), session).map(|(context, _)| context);
+        return tree(&args.context, args.file.as_deref(), session).await.map(|(context, _)| context);
     }
     check_context(&args.context, None)?;
     Context::from_dir(&directory, None, &context_settings(&session.settings.context))
@@ -79,7 +79,7 @@ impl ListedEntry {
 
 async fn list(args: &ListArgs, program: &Program) -> Result<()> {
     let session = program.session(Some(&args.tree.context))?;
-    let context = open(&args.tree, &session)?;
+    let context = open(&args.tree, &session).await?;
     if let Some(path) = &args.why {
         return why(&context, path, &session);
     }
@@ -200,7 +200,7 @@ fn place(context: &Context, typed: &Path, session: &Session<'_>) -> Result<Conte
 async fn hash(args: &HashArgs, program: &Program) -> Result<()> {
     let session = program.session(Some(&args.tree.context))?;
     session.output.refuse_paths()?;
-    let context = open(&args.tree, &session)?;
+    let context = open(&args.tree, &session).await?;
     let cache_dir = session.host.cache_dir.clone();
     let digest = session
         .work(None, async |job| {
@@ -226,7 +226,7 @@ async fn pack(args: &PackArgs, program: &Program) -> Result<()> {
         refuse_terminal("an archive")?;
         refuse_json(&session.output)?;
     }
-    let context = open(&args.tree, &session)?;
+    let context = open(&args.tree, &session).await?;
     let settings = ArchiveSettings { compression: compression(args, &session)?, ..session.host.archive };
     let output = session.program.surroundings.current_dir.join(&args.output);
     let summary = session
@@ -265,7 +265,13 @@ async fn pack(args: &PackArgs, program: &Program) -> Result<()> {
     );
     session.output.note(&packed);
     match session.output.format {
-        Format::Json => session.output.json(&summary),
+        Format::Json => session.output.json(&serde_json::json!({
+            "written": args.output,
+            "files": summary.files,
+            "members": summary.members,
+            "content_bytes": summary.content_bytes,
+            "packed_bytes": summary.packed_bytes,
+        })),
         _ if to_stdout => Ok(()),
         _ => session.output.result(&format!("{}\n", args.output.display())),
     }

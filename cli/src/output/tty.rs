@@ -9,7 +9,7 @@ use windlass_core::events::{Event, EventSink, StepId, StepOutcome, Unit};
 
 use super::plain::amount;
 use super::style::Style;
-use super::{Display, clean};
+use super::{Display, clean, to_stderr};
 
 /// How much of the log of a step that failed is printed above the error.
 const LOG_LINES: usize = 20;
@@ -75,9 +75,9 @@ impl Tty {
         }
     }
 
+    /// Prints a line that stays, above those that move.
     fn line(&self, text: &str) {
-        // A terminal that is gone has nobody to tell.
-        let _ = self.bars.println(text);
+        self.bars.suspend(|| to_stderr(text));
     }
 }
 
