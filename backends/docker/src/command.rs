@@ -166,3 +166,95 @@ fn quote(word: &str) -> String {
         format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use windlass_core::context::Context;
+    use windlass_core::request::{DockerfileSource, EngineOption};
+
+    use super::*;
+    use crate::program::Program;
+    use crate::version::Version;
+
+    fn request() -> BuildRequest {
+        let dockerfile = DockerfileSource {
+            shown: "Dockerfile".into(),
+            path: Some("Dockerfile".into()),
+            in_context: None,
+            content: "FROM scratch\n".into(),
+        };
+        BuildRequest::new(Context::empty(), dockerfile)
+    }
+
+    fn line(request: &BuildRequest, config: &Config, version: Version) -> String {
+        let buildx = Buildx { program: Program::for_tests(), version };
+        let input = Input::Directory { root: "-odd dir".into(), dockerfile: "Dockerfile".into() };
+        shown(arguments(request, config, &buildx, &input, request.outputs.clone(), None))
+    }
+
+    #[test]
+    fn a_plain_build_is_loaded_and_has_no_attestations() {
+        let config = Config::default();
+        assert_eq!(
+            line(&request(), &config, Version(0, 13, 1)),
+            "buildx build --progress=rawjson --provenance=false --load --file=Dockerfile './-odd dir'"
+        );
+        assert_eq!(
+            line(&request(), &config, Version(0, 8, 2)),
+            "buildx build --progress=plain --load --file=Dockerfile './-odd dir'"
+        );
+    }
+
+    #[test]
+    fn every_field_becomes_an_option() {
+        let mut request = request();
+        request.tags = vec!["acme/agent:1".parse().expect("a reference")];
+        request.target = Some("test".to_owned());
+        request.platforms =
+            ["linux/amd64", "linux/arm64"].iter().map(|text| text.parse().expect("a platform")).collect();
+        request.build_args.insert("V".to_owned(), "a b".to_owned());
+        request.labels.insert("l".to_owned(), "it's".to_owned());
+        request.annotations.insert("index:a".to_owned(), "1".to_owned());
+        request.source_date_epoch = Some(7);
+        request.no_cache = true;
+        request.pull = true;
+        request.outputs = ["type=registry", "type=image", "type=tar,dest=-"]
+            .iter()
+            .map(|text| text.parse().expect("an output"))
+            .collect();
+        request.build_contexts.insert(
+            "base".to_owned(),
+            NamedContext::OciLayout { directory: "l".into(), tag: Some("t".to_owned()), digest: None },
+        );
+        request.build_contexts.insert("src".to_owned(), NamedContext::Directory("../src".into()));
+        request.engine_options = vec![
+            EngineOption { name: "--secret".to_owned(), value: Some("id=x,env=Y".to_owned()) },
+            EngineOption { name: "--check".to_owned(), value: None },
+        ];
+        let config =
+            Config { extra_args: vec!["--ulimit".to_owned(), "nofile=9".to_owned()], ..Config::default() };
+        let expected = [
+            "buildx build --progress=rawjson --provenance=false --push --output=type=image --output=type=tar,dest=-",
+            "--tag=docker.io/acme/agent:1 --target=test --platform=linux/amd64,linux/arm64",
+            "'--build-arg=V=a b' --build-arg=SOURCE_DATE_EPOCH=7 '--label=l=it'\\''s' --annotation=index:a=1",
+            "--build-context=base=oci-layout://l:t --build-context=src=../src --no-cache --pull",
+            "--secret=id=x,env=Y --check --ulimit nofile=9 --file=Dockerfile './-odd dir'",
+        ];
+        assert_eq!(line(&request, &config, Version(0, 13, 0)), expected.join(" "));
+    }
+
+    #[test]
+    fn what_the_user_says_about_builder_and_attestations_wins() {
+        let config = Config { builder: Some("farm".to_owned()), ..Config::default() };
+        let mut request = request();
+        assert!(line(&request, &config, Version(0, 13, 0)).contains(" --builder=farm "));
+        for (name, value) in [("--builder", "mine"), ("--sbom", "true")] {
+            request
+                .engine_options
+                .push(EngineOption { name: name.to_owned(), value: Some(value.to_owned()) });
+        }
+        let line = line(&request, &config, Version(0, 13, 0));
+        assert!(line.contains(" --builder=mine "), "{line}");
+        assert!(!line.contains("farm") && !line.contains("provenance"), "{line}");
+    }
+}

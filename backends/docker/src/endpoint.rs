@@ -109,3 +109,68 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         .map(Some)
         .or_error(ErrorKind::InvalidConfig, || format!("`{}` is damaged", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// A docker configuration with the context `far`, and the current context of `config.json`.
+    fn configuration(current: &str) -> tempfile::TempDir {
+        let directory = tempfile::TempDir::new().expect("a directory");
+        let write = |path: &str, content: &str| {
+            let path = directory.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            std::fs::write(path, content).expect("written");
+        };
+        // `printf far | sha256sum`
+        let id = "512eea46ceb3921dff4363c7069d89d4964d1d9fccaa0f411851a7aa60a5c868";
+        write("config.json", &format!(r#"{{"auths": {{}}, "currentContext": "{current}"}}"#));
+        write(
+            &format!("contexts/meta/{id}/meta.json"),
+            r#"{"Name":"far","Metadata":{},"Endpoints":{"docker":{"Host":"tcp://far:2376","SkipTLSVerify":false}}}"#,
+        );
+        write(&format!("contexts/tls/{id}/docker/ca.pem"), "");
+        directory
+    }
+
+    fn resolve(directory: &Path, variables: &[(&str, &str)]) -> Result<Endpoint> {
+        let mut environment: BTreeMap<String, String> =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        environment.insert("DOCKER_CONFIG".to_owned(), directory.display().to_string());
+        Endpoint::resolve(&Surroundings::for_tests(environment))
+    }
+
+    #[test]
+    fn the_order_is_that_of_docker() {
+        let directory = configuration("far");
+        let host = |variables: &[(&str, &str)]| resolve(directory.path(), variables).expect("resolved").host;
+        assert_eq!(host(&[("DOCKER_HOST", "tcp://a:1"), ("DOCKER_CONTEXT", "far")]), "tcp://a:1");
+        assert_eq!(host(&[("DOCKER_CONTEXT", "default")]), DEFAULT_HOST);
+        assert_eq!(host(&[("DOCKER_HOST", "")]), "tcp://far:2376");
+        let directory = configuration("");
+        assert_eq!(resolve(directory.path(), &[]).expect("resolved").origin, "default socket");
+    }
+
+    #[test]
+    fn a_context_brings_its_certificates() {
+        let directory = configuration("");
+        let far = resolve(directory.path(), &[("DOCKER_CONTEXT", "far")]).expect("resolved");
+        assert!(far.certificates.expect("certificates").ends_with("docker"));
+        let variables = [("DOCKER_HOST", "tcp://a:1"), ("DOCKER_TLS_VERIFY", "1")];
+        let variable = resolve(directory.path(), &variables).expect("resolved");
+        assert_eq!(variable.certificates.as_deref(), Some(directory.path()));
+        assert_eq!(resolve(directory.path(), &variables[..1]).expect("resolved").certificates, None);
+    }
+
+    #[test]
+    fn an_unknown_context_and_a_damaged_file_are_errors() {
+        let directory = configuration("");
+        let unknown = resolve(directory.path(), &[("DOCKER_CONTEXT", "nope")]).expect_err("unknown");
+        assert_eq!(unknown.kind(), ErrorKind::InvalidConfig);
+        std::fs::write(directory.path().join("config.json"), "{").expect("written");
+        let damaged = resolve(directory.path(), &[]).expect_err("damaged");
+        assert!(damaged.to_string().contains("config.json"), "{damaged}");
+    }
+}

@@ -190,3 +190,100 @@ fn chain(error: &bollard::errors::Error) -> String {
     }
     text.to_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_have_kinds() {
+        // As printed by docker 26.1 with buildx 0.13, some by docker 28.
+        for (text, kind) in [
+            (
+                "ERROR: Cannot connect to the Docker daemon at unix:///x.sock. Is the docker daemon running?",
+                ErrorKind::Unavailable,
+            ),
+            (
+                "ERROR: permission denied while trying to connect to the Docker daemon socket at unix:///x: dial unix \
+              /x: connect: permission denied",
+                ErrorKind::Denied,
+            ),
+            ("docker: 'buildx' is not a docker command.", ErrorKind::Unavailable),
+            ("ERROR: no builder \"nope\" found", ErrorKind::InvalidInput),
+            (
+                "ERROR: context \"x\": context not found: open meta.json: no such file",
+                ErrorKind::InvalidConfig,
+            ),
+            ("unknown flag: --frob", ErrorKind::InvalidInput),
+            (
+                "invalid argument \"bad\" for \"--ulimit\" flag: invalid ulimit argument: bad",
+                ErrorKind::InvalidInput,
+            ),
+            ("ERROR: failed to stat /nope: stat /nope: no such file or directory", ErrorKind::InvalidInput),
+            ("ERROR: OCI exporter is not supported for the docker driver.", ErrorKind::Unsupported),
+            (
+                "ERROR: docker exporter does not currently support exporting manifest lists",
+                ErrorKind::Unsupported,
+            ),
+            ("ERROR: tag is needed when pushing to registry", ErrorKind::InvalidInput),
+            (
+                "ERROR: failed to solve: dockerfile parse error on line 2: unknown instruction: RUNN",
+                ErrorKind::InvalidDockerfile,
+            ),
+            (
+                "ERROR: failed to solve: failed to read dockerfile: open nope: no such file",
+                ErrorKind::InvalidInput,
+            ),
+            ("ERROR: failed to solve: the Dockerfile cannot be empty", ErrorKind::InvalidDockerfile),
+            ("ERROR: failed to solve: target stage \"nope\" could not be found", ErrorKind::InvalidInput),
+            (
+                "ERROR: failed to solve: failed to compute cache key: failed to calculate checksum of ref a::b: \
+              \"/nope\": not found",
+                ErrorKind::BuildFailed,
+            ),
+            (
+                "ERROR: failed to solve: r/x:1: failed to resolve source metadata for r/x:1: r/x:1: not found",
+                ErrorKind::NotFound,
+            ),
+            (
+                "ERROR: failed to solve: failed to do request: Head \"https://r/v2/\": dial tcp 127.0.0.1:5999: connect: \
+              connection refused",
+                ErrorKind::Unavailable,
+            ),
+            (
+                "ERROR: failed to solve: x: pull access denied, repository does not exist or may require authorization: \
+              server message: insufficient_scope: authorization failed",
+                ErrorKind::Denied,
+            ),
+            (
+                "ERROR: failed to solve: rpc error: code = Unknown desc = write /x: no space left on device",
+                ErrorKind::LocalIo,
+            ),
+            (
+                "ERROR: failed to solve: error from sender: open /c/f: permission denied",
+                ErrorKind::ContextUnreadable,
+            ),
+            ("something nobody has seen", ErrorKind::BuildFailed),
+        ] {
+            assert_eq!(classify(text).0, kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_a_failed_command_do_not_count() {
+        let text = "ERROR: failed to solve: process \"/bin/sh -c grep 'connection refused' log; echo denied:\" did not \
+                    complete successfully: exit code: 1";
+        assert_eq!(classify(text), (ErrorKind::BuildFailed, ""));
+    }
+
+    #[test]
+    fn the_cause_is_bare() {
+        assert_eq!(cause("ERROR: failed to solve: rpc error: code = Unknown desc = disk full"), "disk full");
+        assert_eq!(
+            cause(
+                "ERROR: OCI exporter is not supported.\nSwitch to a different driver\nLearn more at https://x"
+            ),
+            "OCI exporter is not supported."
+        );
+    }
+}

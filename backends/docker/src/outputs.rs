@@ -152,3 +152,71 @@ fn prefix(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
     format!(".{}.", name.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(text: &str) -> Output {
+        text.parse().expect("an output")
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = directory.read_dir().expect("a directory").map(|entry| entry.expect("an entry"));
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_appears_when_it_is_complete() {
+        let temporary = TempDir::new().expect("a directory");
+        let placed = Placed::new(&[output("type=tar,dest=out.tar")], temporary.path()).expect("writable");
+        let told = placed.for_buildx().next().expect("one output");
+        let Some(Destination::Path(beside)) = told.destination else { panic!("{told:?}") };
+        assert_eq!(beside.parent(), Some(temporary.path()));
+        std::fs::write(&beside, "content").expect("written");
+        assert!(!temporary.path().join("out.tar").exists());
+        assert_eq!(placed.commit().expect("renamed"), [temporary.path().join("out.tar")]);
+        assert_eq!(names(temporary.path()), ["out.tar"]);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_build_that_failed() {
+        let temporary = TempDir::new().expect("a directory");
+        std::fs::write(temporary.path().join("old.tar"), "old").expect("written");
+        let outputs = [output("type=oci,dest=old.tar"), output("type=local,dest=new")];
+        let placed = Placed::new(&outputs, temporary.path()).expect("writable");
+        assert_eq!(names(temporary.path()).len(), 3);
+        drop(placed);
+        assert_eq!(names(temporary.path()), ["old.tar"]);
+        assert_eq!(std::fs::read(temporary.path().join("old.tar")).expect("still there"), b"old");
+    }
+
+    #[test]
+    fn a_new_directory_is_renamed_and_a_full_one_is_written_into() {
+        let temporary = TempDir::new().expect("a directory");
+        let full = temporary.path().join("full");
+        std::fs::create_dir(&full).expect("made");
+        std::fs::write(full.join("kept"), "").expect("written");
+        let outputs = [output("type=local,dest=a/new"), output("type=oci,tar=false,dest=full")];
+        let placed = Placed::new(&outputs, temporary.path()).expect("writable");
+        let told: Vec<_> = placed.for_buildx().map(|output| output.destination).collect();
+        assert_eq!(told[1], Some(Destination::Path("full".into())));
+        placed.commit().expect("renamed");
+        assert_eq!(names(temporary.path()), ["a", "full"]);
+        assert_eq!(names(&temporary.path().join("a")), ["new"]);
+        assert_eq!(names(&full), ["kept"]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_named() {
+        let temporary = TempDir::new().expect("a directory");
+        std::fs::create_dir(temporary.path().join("d")).expect("made");
+        for text in ["type=tar,dest=d", "type=tar,dest=missing/x"] {
+            let error = Placed::new(&[output(text)], temporary.path()).expect_err("not writable");
+            assert_eq!(error.kind(), ErrorKind::LocalIo, "{text}");
+        }
+    }
+}

@@ -68,6 +68,14 @@ impl Program {
             .ok_or_else(|| missing(name, "it is not in `PATH`"))
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            path: "docker".into(),
+            surroundings: Surroundings::for_tests(std::collections::BTreeMap::new()),
+        }
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -38,6 +38,11 @@ impl Surroundings {
         Self { environment, set, home_dir: host.home_dir.clone(), current_dir: host.current_dir.clone() }
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests(environment: BTreeMap<String, String>) -> Self {
+        Self { environment, set: Vec::new(), home_dir: None, current_dir: PathBuf::from("/") }
+    }
+
     /// All variables.
     pub(crate) fn environment(&self) -> &BTreeMap<String, String> {
         &self.environment
