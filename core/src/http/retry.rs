@@ -138,7 +138,11 @@ impl Attempts<'_> {
             self.retries,
             if refused { self.policy.retries_when_refused } else { self.policy.retries },
         ));
-        self.job.run(async { Ok(tokio::time::sleep(wait).await) }).await
+        let sleep = async {
+            tokio::time::sleep(wait).await;
+            Ok(())
+        };
+        self.job.run(sleep).await
     }
 
     /// How many times it was tried again so far.

@@ -171,6 +171,7 @@ impl Index {
 
 /// A manifest or an index.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "few exist at a time, and they are taken apart at once")]
 pub enum Document {
     /// One platform's image.
     Manifest(Manifest),

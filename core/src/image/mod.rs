@@ -4,10 +4,14 @@
 //! names an [`ImageConfig`] and layers. [`ImageStore`] keeps them; `docker` and registries speak
 //! slightly different forms of the same documents, told apart by [`media_type`].
 
+mod archive_export;
+mod archive_import;
+mod blob_reader;
 mod blob_writer;
 mod config;
 mod documents;
 mod layer_index;
+mod layout;
 pub mod media_type;
 mod prune;
 mod pull;
@@ -15,19 +19,25 @@ mod push;
 mod references;
 mod root_filesystem;
 mod selection;
+mod source;
 mod store;
 mod tree;
 
+pub use archive_export::{ArchiveForm, save_archive, write_archive};
+pub use archive_import::import_archive;
+pub use blob_reader::BlobReader;
 pub use blob_writer::BlobWriter;
 pub use config::{ContainerConfig, Empty, Healthcheck, History, ImageConfig, RootFs};
 pub use documents::{DOCUMENT_LIMIT_BYTES, Descriptor, Document, Index, Manifest, PlatformFields, to_bytes};
 pub use layer_index::LayerIndex;
+pub use layout::{NamedImage, export_layout, import_layout};
 pub use prune::Pruned;
 pub use pull::{FetchLayers, Pulled, fetch_blob, fetch_missing, pull};
 pub use push::{PushSummary, push};
 pub use references::StoredImage;
 pub use root_filesystem::{root_filesystem_dir, root_filesystem_tar};
 pub use selection::Image;
+pub use source::ImageSource;
 pub use store::ImageStore;
 pub use tree::{Node, NodeKind, Tree};
 

@@ -17,6 +17,9 @@ mod directory;
 /// Where the content of a file is: the number of the layer, and the position in it.
 type Place = (usize, u64);
 
+/// The names of one file.
+type Names<'a> = Vec<(&'a [u8], &'a Node<Place>)>;
+
 /// Takes the members of a file system. Directories come before what is in them, a file before its
 /// hard links; the root comes first, with an empty path.
 trait Target {
@@ -58,7 +61,7 @@ fn write(store: &ImageStore, image: &Image, target: &mut impl Target, job: &Job)
     for (number, (layer, diff_id)) in image.layers().enumerate() {
         tree.apply(&store.layer_index(layer, diff_id, job)?, |position| (number, position))?;
     }
-    let mut files: BTreeMap<Place, Vec<(&[u8], &Node<Place>)>> = BTreeMap::new();
+    let mut files: BTreeMap<Place, Names<'_>> = BTreeMap::new();
     for (path, node) in tree.iter() {
         match node.kind {
             NodeKind::File { content, .. } => files.entry(content).or_default().push((path, node)),
@@ -88,7 +91,7 @@ fn write(store: &ImageStore, image: &Image, target: &mut impl Target, job: &Job)
 }
 
 /// Adds a file under its first name, and the others as links to it.
-fn add_file(target: &mut impl Target, names: &[(&[u8], &Node<Place>)], content: &mut dyn Read) -> Result<()> {
+fn add_file(target: &mut impl Target, names: &Names<'_>, content: &mut dyn Read) -> Result<()> {
     let Some(((first, node), others)) = names.split_first() else { return Ok(()) };
     target.add(&node.to_entry(first), content)?;
     for (path, node) in others {

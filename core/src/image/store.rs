@@ -218,7 +218,7 @@ impl ImageStore {
     }
 
     /// A damaged blob is taken out, so that the next run fetches or builds it again.
-    fn damaged(&self, digest: &Digest) -> Error {
+    pub(super) fn damaged(&self, digest: &Digest) -> Error {
         let path = self.path(digest);
         let error = Error::new(ErrorKind::Corrupt, format!("blob `{digest}` in the image store is damaged"))
             .with_detail("path", path.display().to_string());

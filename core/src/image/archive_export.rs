@@ -1,0 +1,132 @@
+//! Images as one archive: an OCI layout, or one that `docker load` reads as well.
+
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::documents::{Descriptor, to_bytes};
+use super::layout::{INDEX_FILE, LAYOUT_CONTENT, LAYOUT_FILE, NamedImage, index_of, parts};
+use super::selection::Image;
+use super::store::ImageStore;
+use crate::archive::{TarEntry, TarKind, TarWriter, recover};
+use crate::backend::Job;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+
+/// The file by which `docker load` finds its images.
+pub(super) const DOCKER_MANIFEST_FILE: &str = "manifest.json";
+
+/// What reads the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArchiveForm {
+    /// Readers of OCI layouts: skopeo, podman, buildx, current `docker load`.
+    Oci,
+    /// Those, and `docker load` of every engine: both forms in one, as engines since 25 write it.
+    Docker,
+}
+
+/// One entry of `manifest.json`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DockerImage {
+    pub(super) config: String,
+    #[serde(default)]
+    pub(super) repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) layers: Vec<String>,
+}
+
+/// Writes images as one archive. All their layers must be in the store. The bytes depend only on
+/// the images and their names. Blocks.
+///
+/// # Errors
+/// `Unsupported` for an index in the Docker form, which has no place for one; `NotFound`,
+/// `Corrupt`, `LocalIo`, `Cancelled`.
+pub fn write_archive(
+    store: &ImageStore,
+    images: &[NamedImage],
+    form: ArchiveForm,
+    out: impl Write,
+    job: &Job,
+) -> Result<()> {
+    let docker = match form {
+        ArchiveForm::Docker => Some(docker_manifest(store, images)?),
+        ArchiveForm::Oci => None,
+    };
+    let mut tar = TarWriter::new(BufWriter::with_capacity(256 * 1024, out));
+    for directory in ["blobs", "blobs/sha256"] {
+        let entry = TarEntry::new(directory, TarKind::Directory, 0o755);
+        tar.append_bytes(&entry, b"").map_err(write_failed)?;
+    }
+    for part in parts(store, images)? {
+        let kind = TarKind::File { size_bytes: part.size_bytes };
+        let entry = TarEntry::new(member_name(&part), kind, 0o644);
+        tar.append(&entry, &mut store.blob_reader(&part, job)?).map_err(write_failed)?;
+    }
+    let mut documents = vec![(INDEX_FILE, to_bytes(&index_of(images)))];
+    documents.extend(docker.map(|bytes| (DOCKER_MANIFEST_FILE, bytes)));
+    documents.push((LAYOUT_FILE, LAYOUT_CONTENT.as_bytes().to_vec()));
+    for (name, bytes) in documents {
+        let kind = TarKind::File { size_bytes: bytes.len() as u64 };
+        tar.append_bytes(&TarEntry::new(name, kind, 0o644), &bytes).map_err(write_failed)?;
+    }
+    let mut out = tar.finish().map_err(write_failed)?;
+    out.flush().map_err(write_failed)
+}
+
+/// Writes images as one archive into a file, which appears as a whole or not at all. Blocks.
+///
+/// # Errors
+/// As [`write_archive`].
+pub fn save_archive(
+    store: &ImageStore,
+    images: &[NamedImage],
+    form: ArchiveForm,
+    dest: &Path,
+    job: &Job,
+) -> Result<()> {
+    let failed = || format!("could not write `{}`", dest.display());
+    let parent = dest.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::Builder::new()
+        .prefix(".windlass-")
+        // As any new file: what the umask leaves.
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(parent)
+        .or_error(ErrorKind::LocalIo, failed)?;
+    write_archive(store, images, form, file.as_file(), job)?;
+    file.as_file().sync_data().or_error(ErrorKind::LocalIo, failed)?;
+    file.persist(dest).map_err(|error| error.error).or_error(ErrorKind::LocalIo, failed)?;
+    Ok(())
+}
+
+/// Where a blob is in the archive.
+fn member_name(blob: &Descriptor) -> String {
+    format!("blobs/sha256/{}", blob.digest.hex())
+}
+
+fn docker_manifest(store: &ImageStore, images: &[NamedImage]) -> Result<Vec<u8>> {
+    let mut entries = Vec::new();
+    for named in images {
+        let manifests = store.manifests(&named.image)?;
+        let [manifest] = &manifests[..] else {
+            let message = "an archive for `docker load` holds one platform, and this image has several";
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .with_hint("write an OCI archive (`type=oci`), or choose one platform"));
+        };
+        let image = Image::load(store, manifest)?;
+        entries.push(DockerImage {
+            config: member_name(&image.manifest.config),
+            repo_tags: Some(named.references.iter().map(|reference| reference.familiar()).collect()),
+            layers: image.manifest.layers.iter().map(member_name).collect(),
+        });
+    }
+    Ok(to_bytes(&entries))
+}
+
+fn write_failed(error: std::io::Error) -> Error {
+    recover(error, |error| {
+        Error::new(ErrorKind::LocalIo, "could not write the image archive").with_source(error)
+    })
+}

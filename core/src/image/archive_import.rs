@@ -1,0 +1,406 @@
+//! Image archives into the store: an OCI layout, what `docker save` writes, or both in one; plain
+//! or compressed.
+//!
+//! Members come in any order and the documents that explain them often last, so every member that
+//! could be part of an image goes into the store as it comes; what turns out not to belong
+//! to one is removed by the next prune.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+
+use super::archive_export::{DOCKER_MANIFEST_FILE, DockerImage};
+use super::config::ImageConfig;
+use super::documents::{DOCUMENT_LIMIT_BYTES, Descriptor, Document, Manifest, to_bytes};
+use super::layout::{INDEX_FILE, NamedImage, parts, references, without_names};
+use super::media_type;
+use super::selection::Image;
+use super::store::ImageStore;
+use crate::archive::unpack::TarReader;
+use crate::archive::{Compression, Compressor, Format, TarKind, decompress, recover};
+use crate::backend::Job;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::reference::Reference;
+
+/// Reads the images of an archive into the store. Gives them no names there. `shown` names the archive
+/// in errors. Blocks.
+///
+/// Images that are only in the form of `docker save` get an OCI manifest; their layers, which are
+/// not compressed there, are compressed.
+///
+/// # Errors
+/// `InvalidInput` for what is no image archive; `Corrupt` for content that is not what its digest
+/// says; `NotFound` for an archive that lacks layers; `LocalIo`; `Cancelled`.
+pub fn import_archive(
+    store: &ImageStore,
+    archive: impl Read + Send,
+    shown: &str,
+    job: &Job,
+) -> Result<Vec<NamedImage>> {
+    let unreadable = |error: io::Error| {
+        Error::new(ErrorKind::LocalIo, format!("could not read `{shown}`")).with_source(error)
+    };
+    let mut reader = TarReader::new(decompress(archive).map_err(unreadable)?);
+    let mut contents = Contents::new(store, shown, job);
+    let mut any = false;
+    loop {
+        job.check()?;
+        let member = reader.next_member().map_err(|error| match error.kind() {
+            ErrorKind::Corrupt if !any => contents.no_archive().with_source(error),
+            _ => error.with_detail("archive", shown),
+        });
+        let Some(mut member) = member? else { break };
+        any = true;
+        let entry = member.entry.clone();
+        contents.take(&entry.path, &entry.kind, &mut member)?;
+    }
+    contents.images()
+}
+
+/// What has been found in an archive.
+struct Contents<'a> {
+    store: &'a ImageStore,
+    shown: &'a str,
+    job: &'a Job,
+    /// The documents at the top that say what the rest is.
+    index: Option<Vec<u8>>,
+    docker: Option<Vec<u8>>,
+    /// Members that went into the store, by name.
+    blobs: HashMap<Vec<u8>, Descriptor>,
+    /// Members that are other names of members.
+    aliases: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+impl<'a> Contents<'a> {
+    fn new(store: &'a ImageStore, shown: &'a str, job: &'a Job) -> Self {
+        Self { store, shown, job, index: None, docker: None, blobs: HashMap::new(), aliases: HashMap::new() }
+    }
+
+    fn take(&mut self, path: &[u8], kind: &TarKind, content: &mut dyn Read) -> Result<()> {
+        match kind {
+            TarKind::File { size_bytes } if path == INDEX_FILE.as_bytes() => {
+                self.index = Some(self.document(*size_bytes, content)?);
+            }
+            TarKind::File { size_bytes } if path == DOCKER_MANIFEST_FILE.as_bytes() => {
+                self.docker = Some(self.document(*size_bytes, content)?);
+            }
+            TarKind::File { .. } if may_belong(path) => {
+                let descriptor = self.blob(path, content)?;
+                self.blobs.insert(path.to_vec(), descriptor);
+            }
+            // Old engines write a layer that occurs twice as a link: `../ID/layer.tar`.
+            TarKind::Symlink { target } => {
+                let directory = &path[..path.iter().rposition(|byte| *byte == b'/').unwrap_or(0)];
+                let target =
+                    super::tree::Tree::<()>::default().resolve(&super::tree::join(directory, target))?;
+                self.aliases.insert(path.to_vec(), target);
+            }
+            TarKind::HardLink { target } => {
+                self.aliases.insert(path.to_vec(), target.clone());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn document(&self, size_bytes: u64, content: &mut dyn Read) -> Result<Vec<u8>> {
+        if size_bytes > DOCUMENT_LIMIT_BYTES {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("`{}` has a document over 4 MiB", self.shown),
+            ));
+        }
+        let mut bytes = Vec::new();
+        content.read_to_end(&mut bytes).map_err(|error| self.unreadable(error))?;
+        Ok(bytes)
+    }
+
+    /// Puts a member into the store; one whose name is a digest must be what that says.
+    fn blob(&self, path: &[u8], content: &mut dyn Read) -> Result<Descriptor> {
+        let named = path.strip_prefix(b"blobs/sha256/").and_then(|hex| str::from_utf8(hex).ok());
+        let expected = named.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+        let mut writer = self.store.writer()?;
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            self.job.check()?;
+            let read = content.read(&mut buffer).map_err(|error| self.unreadable(error))?;
+            if read == 0 {
+                break;
+            }
+            io::Write::write_all(&mut writer, &buffer[..read])
+                .or_error(ErrorKind::LocalIo, || self.store.write_failed())?;
+        }
+        let (digest, size_bytes) =
+            writer.commit(expected).map_err(|error| error.with_detail("archive", self.shown))?;
+        Ok(Descriptor::new("", digest, size_bytes))
+    }
+
+    fn images(self) -> Result<Vec<NamedImage>> {
+        let docker = match &self.docker {
+            Some(bytes) => serde_json::from_slice::<Vec<DockerImage>>(bytes)
+                .or_error(ErrorKind::Corrupt, || {
+                    format!("the `manifest.json` of `{}` is malformed", self.shown)
+                })?,
+            None => Vec::new(),
+        };
+        let images = match &self.index {
+            Some(bytes) => self.images_of_index(bytes, &docker)?,
+            None => docker.iter().map(|image| self.image_of_docker(image)).collect::<Result<_>>()?,
+        };
+        match images.is_empty() {
+            true => Err(self.no_archive()),
+            false => Ok(images),
+        }
+    }
+
+    fn images_of_index(&self, bytes: &[u8], docker: &[DockerImage]) -> Result<Vec<NamedImage>> {
+        let shown = format!("the `index.json` of `{}`", self.shown);
+        let Document::Index(index) = Document::parse(media_type::OCI_INDEX, bytes, &shown)? else {
+            return Err(Error::new(ErrorKind::Corrupt, format!("{shown} is no index")));
+        };
+        let mut images: Vec<NamedImage> = Vec::new();
+        for entry in &index.manifests {
+            let mut names = references(entry);
+            let image = without_names(entry.clone());
+            names.extend(self.docker_names(&image, docker));
+            // An image has one entry for each of its names.
+            let named = match images.iter_mut().find(|known| known.image.digest == image.digest) {
+                Some(known) => known,
+                None => {
+                    images.push(NamedImage { image, references: Vec::new() });
+                    images.last_mut().expect("just pushed")
+                }
+            };
+            for name in names {
+                if !named.references.contains(&name) {
+                    named.references.push(name);
+                }
+            }
+        }
+        // Says which layer is missing, if one is.
+        parts(self.store, &images)?;
+        Ok(images)
+    }
+
+    /// The names that `manifest.json` gives to an image of `index.json`.
+    fn docker_names(&self, image: &Descriptor, docker: &[DockerImage]) -> Vec<Reference> {
+        let Ok(Document::Manifest(manifest)) = self.store.document(image) else { return Vec::new() };
+        let same = |entry: &&DockerImage| {
+            self.find(&entry.config).is_some_and(|config| config.digest == manifest.config.digest)
+        };
+        docker.iter().filter(same).flat_map(DockerImage::references).collect()
+    }
+
+    fn image_of_docker(&self, docker: &DockerImage) -> Result<NamedImage> {
+        let config = self.get(&docker.config)?;
+        let bytes = self.store.read(&config, DOCUMENT_LIMIT_BYTES)?;
+        let diff_ids = ImageConfig::parse(&bytes, &format!("`{}`", self.shown))?.rootfs.diff_ids;
+        if diff_ids.len() != docker.layers.len() {
+            let message = format!("`{}` has an image whose config has other layers", self.shown);
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        }
+        let layers = docker.layers.iter().zip(diff_ids);
+        let layers = layers.map(|(name, diff_id)| self.layer(name, diff_id)).collect::<Result<_>>()?;
+        let config = Descriptor { media_type: media_type::OCI_CONFIG.to_owned(), ..config };
+        let manifest = Manifest::new(media_type::OCI_MANIFEST, config, layers);
+        let image = self.store.put_as(media_type::OCI_MANIFEST, &to_bytes(&manifest))?;
+        Image::load(self.store, &image)?;
+        Ok(NamedImage { image, references: docker.references() })
+    }
+
+    fn layer(&self, name: &str, diff_id: Digest) -> Result<Descriptor> {
+        let mut layer = self.get(name)?;
+        let mut start = Vec::new();
+        let file = self.store.open_blob(&layer.digest)?;
+        let head = file.take(Format::MAGIC_BYTES as u64).read_to_end(&mut start);
+        head.map_err(|error| self.unreadable(error))?;
+        let media_type = match Format::detect(&start) {
+            Format::Plain if layer.digest == diff_id => return self.compress(&layer),
+            Format::Plain => {
+                let message =
+                    format!("the layer `{name}` of `{}` is not what its image config says", self.shown);
+                return Err(Error::new(ErrorKind::Corrupt, message));
+            }
+            Format::Gzip => media_type::OCI_LAYER_GZIP,
+            Format::Zstd => media_type::OCI_LAYER_ZSTD,
+            other => {
+                let message = format!("the layer `{name}` of `{}` is compressed with {other:?}", self.shown);
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+        };
+        media_type.clone_into(&mut layer.media_type);
+        // Reads it once, and so verifies it.
+        self.store.layer_index(&layer, diff_id, self.job)?;
+        Ok(layer)
+    }
+
+    fn compress(&self, layer: &Descriptor) -> Result<Descriptor> {
+        let failed = || self.store.write_failed();
+        let writer = self.store.writer()?;
+        let mut compressor =
+            Compressor::new(writer, Compression::gzip()).or_error(ErrorKind::LocalIo, failed)?;
+        self.store.blob_reader(layer, self.job)?.copy_to(&mut compressor)?;
+        let writer = compressor.finish().or_error(ErrorKind::LocalIo, failed)?;
+        let (digest, size_bytes) = writer.commit(None)?;
+        Ok(Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size_bytes))
+    }
+
+    fn find(&self, name: &str) -> Option<&Descriptor> {
+        let name = crate::context::ContextPath::clean(name.as_bytes())?.into_bytes();
+        let name = self.aliases.get(&name).unwrap_or(&name);
+        self.blobs.get(name)
+    }
+
+    fn get(&self, name: &str) -> Result<Descriptor> {
+        self.find(name).cloned().ok_or_else(|| {
+            let message = format!("`{}` lacks `{name}`, which its `manifest.json` names", self.shown);
+            Error::new(ErrorKind::NotFound, message)
+        })
+    }
+
+    fn no_archive(&self) -> Error {
+        Error::new(ErrorKind::InvalidInput, format!("`{}` is no image archive", self.shown))
+            .with_hint("expected what `docker save`, `skopeo` or `windlass image save` writes")
+    }
+
+    fn unreadable(&self, error: io::Error) -> Error {
+        recover(error, |error| {
+            Error::new(ErrorKind::Corrupt, format!("could not read `{}`", self.shown)).with_source(error)
+        })
+    }
+}
+
+impl DockerImage {
+    fn references(&self) -> Vec<Reference> {
+        let tags = self.repo_tags.iter().flatten();
+        tags.filter_map(|tag| tag.parse().ok()).collect()
+    }
+}
+
+/// The names that configs and layers have in the archives of `docker`, `skopeo`, `ko`, `kaniko`, `bazel`.
+fn may_belong(path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let hex = name.strip_prefix(b"sha256:").unwrap_or(name);
+    let is_digest = hex.len() == 64 && hex.iter().all(u8::is_ascii_hexdigit);
+    let endings: [&[u8]; 5] = [b".json", b".tar", b".tar.gz", b".tgz", b".tar.zst"];
+    is_digest || endings.iter().any(|ending| name.ends_with(ending))
+}
+
+/// Reads the images of an archive file into the store: [`import_archive`].
+pub(super) fn import_archive_file(
+    store: &ImageStore,
+    path: &std::path::Path,
+    job: &Job,
+) -> Result<Vec<NamedImage>> {
+    let shown = path.display().to_string();
+    let file = File::open(path).map_err(|error| {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            _ => ErrorKind::LocalIo,
+        };
+        Error::new(kind, format!("could not open `{shown}`")).with_source(error)
+    })?;
+    import_archive(store, file, &shown, job)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{TarEntry, TarWriter};
+    use crate::image::tests::{file, image};
+    use crate::image::{ArchiveForm, write_archive};
+    use std::path::Path;
+
+    fn store(dir: &Path, name: &str) -> ImageStore {
+        ImageStore::open(dir.join(name)).expect("store")
+    }
+
+    fn archive(members: &[(&str, TarKind, &[u8])]) -> Vec<u8> {
+        let mut tar = TarWriter::new(Vec::new());
+        for (path, kind, content) in members {
+            tar.append_bytes(&TarEntry::new(*path, kind.clone(), 0o644), content).expect("in memory");
+        }
+        tar.finish().expect("in memory")
+    }
+
+    fn blob(content: &[u8]) -> TarKind {
+        TarKind::File { size_bytes: content.len() as u64 }
+    }
+
+    #[test]
+    fn both_forms_come_back_with_their_names_and_the_same_bytes_each_time() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (from, to) = (store(dir.path(), "from"), store(dir.path(), "to"));
+        let built = image(&from, &[vec![file("a", "1")], vec![file("b", "2")]]);
+        let references: Vec<Reference> =
+            ["x.io/app:1", "app"].map(|name| name.parse().expect("name")).to_vec();
+        let named = [NamedImage { image: built.descriptor, references }];
+        let job = Job::silent();
+        for form in [ArchiveForm::Oci, ArchiveForm::Docker] {
+            let write = || {
+                let mut bytes = Vec::new();
+                write_archive(&from, &named, form, &mut bytes, &job).expect("written");
+                bytes
+            };
+            let bytes = write();
+            assert!(bytes == write(), "{form:?}");
+            let read = import_archive(&to, &bytes[..], "x", &job).expect("read");
+            assert_eq!(read, named, "{form:?}");
+        }
+    }
+
+    #[test]
+    fn what_old_engines_save_is_read() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (from, to) = (store(dir.path(), "from"), store(dir.path(), "to"));
+        let built = image(&from, &[vec![file("a", "1")], vec![file("a", "1")]]);
+        let config = from.read(&built.manifest.config, 1 << 20).expect("config");
+        let layer = std::fs::read(from.path(&built.manifest.layers[0].digest)).expect("layer");
+        let manifest =
+            br#"[{"Config":"c.json","RepoTags":["app:1"],"Layers":["one/layer.tar","two/layer.tar"]}]"#;
+        let link = TarKind::Symlink { target: b"../one/layer.tar".to_vec() };
+        let bytes = archive(&[
+            ("c.json", blob(&config), &config),
+            ("one/layer.tar", blob(&layer), &layer),
+            ("two/layer.tar", link, b""),
+            ("manifest.json", blob(manifest), manifest),
+        ]);
+        let mut gzip = Compressor::new(Vec::new(), Compression::gzip()).expect("compressor");
+        io::Write::write_all(&mut gzip, &bytes).expect("compressed");
+        for bytes in [bytes, gzip.finish().expect("compressed")] {
+            let read = import_archive(&to, &bytes[..], "x", &Job::silent()).expect("read");
+            assert_eq!(read[0].references[0].familiar(), "app:1");
+            let image = Image::load(&to, &read[0].image).expect("sound");
+            assert_eq!(image.config, built.config);
+            assert_eq!(image.manifest.layers[0].media_type, media_type::OCI_LAYER_GZIP);
+            let diff_id = built.config.rootfs.diff_ids[0];
+            to.layer_index(&image.manifest.layers[0], diff_id, &Job::silent()).expect("the same layer");
+        }
+    }
+
+    #[test]
+    fn what_is_no_image_archive_is_refused() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let to = store(dir.path(), "to");
+        let text = b"x";
+        let other = archive(&[("a.txt", blob(text), text)]);
+        let config = archive(&[("index.json", blob(b"{}"), b"{}")]);
+        let lacking = br#"[{"Config":"c.json","Layers":[]}]"#;
+        let lacking = archive(&[("manifest.json", blob(lacking), lacking)]);
+        let wrong = format!("blobs/sha256/{}", Digest::of(b"y").hex());
+        let wrong = archive(&[(&wrong, blob(text), text)]);
+        for (bytes, kind) in [
+            (&b""[..], ErrorKind::InvalidInput),
+            (b"no archive at all", ErrorKind::InvalidInput),
+            (&other, ErrorKind::InvalidInput),
+            (&config, ErrorKind::Corrupt),
+            (&lacking, ErrorKind::NotFound),
+            (&wrong, ErrorKind::Corrupt),
+            (&lacking[..530], ErrorKind::Corrupt),
+        ] {
+            let error = import_archive(&to, bytes, "x", &Job::silent()).expect_err("refused");
+            assert_eq!(error.kind(), kind, "{error:?}");
+        }
+    }
+}
