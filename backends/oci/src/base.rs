@@ -3,22 +3,22 @@
 //! Of an image only the documents are fetched at first. Its layers come when something has to know
 //! what is in them, or at the end, when the result goes somewhere that does not have them.
 
-use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::{TryStreamExt, stream};
-use sha2::{Digest as _, Sha256};
 use windlass_core::backend::Job;
 use windlass_core::digest::Digest;
 use windlass_core::error::{Error, ErrorKind, Result};
-use windlass_core::image::{self, Descriptor, FetchLayers, Image, ImageConfig, ImageStore, fetch_blob};
+use windlass_core::image::{
+    self, Descriptor, FetchLayers, Image, ImageConfig, ImageStore, fetch_blob, import_layout,
+};
 use windlass_core::platform::Platform;
 use windlass_core::reference::Reference;
 use windlass_core::registry::RegistryClient;
 
-use crate::sources::Sources;
 use crate::stage::Layer;
-use crate::tree::{Stream, Tree};
+use crate::tree::{Content, Stream, Tree};
 
 /// A base image, without what is in its layers.
 #[derive(Clone, Debug)]
@@ -61,7 +61,30 @@ impl Bases {
                 Image::load(&self.store, manifest)?
             }
         };
-        Ok(base_of(image, reference, platform, job))
+        Ok(base_of(image, &format!("`{}`", reference.familiar()), platform, job))
+    }
+
+    /// Reads an image of an OCI layout into the store.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a directory that is no layout; `NotFound` if it has no such image, or not
+    /// for this platform; `Corrupt`.
+    pub(crate) async fn layout(
+        &self,
+        directory: &Path,
+        tag: Option<String>,
+        digest: Option<Digest>,
+        platform: &Platform,
+        job: &Job,
+    ) -> Result<BaseImage> {
+        let (store, directory, platform) = (self.store.clone(), directory.to_owned(), platform.clone());
+        let read = move |job: &Job| {
+            let named = import_layout(&store, &directory, tag.as_deref(), digest, job)?;
+            let shown = format!("`{}`", directory.display());
+            let manifest = store.choose(&named.image, &platform, &shown)?;
+            Ok(base_of(Image::load(&store, &manifest)?, &shown, &platform, job))
+        };
+        job.blocking(read).await
     }
 
     /// The image that the store has under this name, if it may be used and is for the platform.
@@ -77,6 +100,30 @@ impl Bases {
         }
         let image = Image::load(&self.store, &manifest)?;
         Ok(Some(image).filter(|image| platform.accepts(&image.config.platform())))
+    }
+
+    /// Says what the layers of a stage hold, from what the store remembers of them; what it has never
+    /// read is fetched first.
+    ///
+    /// # Errors
+    /// What the registries answer; `NotFound` for a layer that is nowhere; `Corrupt` for layers that
+    /// are damaged or are not what the image config says.
+    pub(crate) async fn tree(&self, layers: &[Layer], job: &Job) -> Result<Arc<Tree>> {
+        let unread = |layer: &&Layer| !self.store.has_layer_index(&layer.descriptor.digest);
+        let unread: Vec<Layer> = layers.iter().filter(unread).cloned().collect();
+        self.fetch(&unread, job).await?;
+        let (store, layers) = (self.store.clone(), layers.to_vec());
+        job.blocking(move |job| {
+            let mut tree = Tree::default();
+            for Layer { descriptor, diff_id } in &layers {
+                let index = store.layer_index(descriptor, *diff_id, job)?;
+                let stream = Stream::Layer(*diff_id);
+                tree.apply(&index, |member| Content::Member { stream, member })?;
+                job.check()?;
+            }
+            Ok(Arc::new(tree))
+        })
+        .await
     }
 
     /// Fetches the layers that are not in the store from where they are known to be.
@@ -99,59 +146,15 @@ impl Bases {
         let result = job.run(all).await;
         step.end(result)
     }
-
-    /// Reads what the layers of a stage hold. They are in the store.
-    ///
-    /// # Errors
-    /// `Corrupt` for layers that are damaged or are not what the image config says.
-    pub(crate) async fn tree(&self, layers: &[Layer], sources: &Sources, job: &Job) -> Result<Arc<Tree>> {
-        let (layers, sources) = (layers.to_vec(), sources.clone());
-        job.blocking(move |job| {
-            let mut tree = Tree::default();
-            for layer in &layers {
-                add_layer(&mut tree, layer, &sources, job)?;
-            }
-            Ok(Arc::new(tree))
-        })
-        .await
-    }
 }
 
-fn base_of(image: Image, reference: &Reference, platform: &Platform, job: &Job) -> BaseImage {
+fn base_of(image: Image, shown: &str, platform: &Platform, job: &Job) -> BaseImage {
     let offered = image.config.platform();
     if !platform.accepts(&offered) {
-        job.events.warn(format!("`{}` is for {offered}, not for {platform}", reference.familiar()));
+        job.events.warn(format!("{shown} is for {offered}, not for {platform}"));
     }
     let layers =
         image.layers().map(|(descriptor, diff_id)| Layer { descriptor: descriptor.clone(), diff_id });
     let layers = layers.collect();
     BaseImage { config: image.config, layers }
-}
-
-fn add_layer(tree: &mut Tree, layer: &Layer, sources: &Sources, job: &Job) -> Result<()> {
-    let mut reader =
-        Hashing { inner: sources.open_stream(Stream::Layer(layer.diff_id))?, hasher: Sha256::new() };
-    tree.apply_layer(layer.diff_id, &mut reader, job)?;
-    let found = Digest::from_bytes(reader.hasher.finalize().into());
-    if found != layer.diff_id {
-        let message = format!("the layer `{}` is not what the image config says", layer.descriptor.digest);
-        return Err(Error::new(ErrorKind::Corrupt, message)
-            .with_detail("expected diff_id", layer.diff_id.to_string())
-            .with_detail("found", found.to_string()));
-    }
-    Ok(())
-}
-
-/// Hashes what is read through it.
-struct Hashing<R> {
-    inner: R,
-    hasher: Sha256,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        Ok(read)
-    }
 }

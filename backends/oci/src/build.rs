@@ -42,6 +42,7 @@ fn prepare(oci: &Oci, request: &BuildRequest) -> Result<Prepared> {
     if platforms.is_empty() {
         platforms.push(host.clone());
     }
+    deliver::check(request, &oci.host().current_dir, platforms.len() > 1)?;
     let mut plans = Vec::new();
     for platform in &platforms {
         let plan = StagePlan::new(&dockerfile, &PlanInput::of(request, platform, &host))?;
@@ -92,7 +93,7 @@ pub(crate) async fn build(oci: &Oci, request: &BuildRequest, job: &Job) -> Resul
         [one] => one.manifest.clone(),
         several => assemble::index(&store, several, &prepared.form.annotations, prepared.form.media_types)?,
     };
-    let written = deliver::all(&bases, request, &image, job).await?;
+    let written = deliver::all(&bases, request, &oci.host().current_dir, &image, job).await?;
     report(oci, request, &image, &built, written)
 }
 

@@ -1,15 +1,60 @@
 //! Bringing a finished image to its outputs: the store, registries, files.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use windlass_core::backend::Job;
-use windlass_core::error::{Error, Result};
-use windlass_core::image::{self, Descriptor};
-use windlass_core::output::{Output, OutputKind};
+use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
+use windlass_core::image::{
+    self, ArchiveForm, Descriptor, Image, ImageStore, NamedImage, export_layout, root_filesystem_dir,
+    root_filesystem_tar, save_archive, write_archive,
+};
+use windlass_core::output::{Destination, Output, OutputKind};
+use windlass_core::platform::Platform;
 use windlass_core::request::BuildRequest;
 
 use crate::base::Bases;
 use crate::outputs;
+
+/// Refuses outputs that cannot work, before any work: `several` platforms in a form that holds one,
+/// files in directories that do not exist.
+///
+/// # Errors
+/// `InvalidInput`.
+pub(crate) fn check(request: &BuildRequest, current_dir: &Path, several: bool) -> Result<()> {
+    for output in &request.outputs {
+        let error = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
+        if several && matches!(output.kind, OutputKind::Docker | OutputKind::Tar) {
+            return error(format!("`--output {output}` holds one platform, and several are asked for"));
+        }
+        let Some(Destination::Path(path)) = &output.destination else { continue };
+        let path = current_dir.join(path);
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        if is_file(output) && path.is_dir() {
+            return error(format!("`{}` of `--output {output}` is a directory", path.display()));
+        }
+        if is_file(output) && !parent.is_dir() {
+            return error(format!(
+                "the directory `{}` of `--output {output}` does not exist",
+                parent.display()
+            ));
+        }
+        if !is_file(output) && path.exists() && !path.is_dir() {
+            return error(format!("`{}` of `--output {output}` is no directory", path.display()));
+        }
+    }
+    Ok(())
+}
+
+/// Says whether an output is one file, and not a directory.
+fn is_file(output: &Output) -> bool {
+    match output.kind {
+        OutputKind::Oci => output.flag("tar") != Some(false),
+        OutputKind::Local => false,
+        _ => true,
+    }
+}
 
 /// Brings the image to all outputs, one after the other, and returns the files and directories that
 /// were written.
@@ -19,40 +64,123 @@ use crate::outputs;
 pub(crate) async fn all(
     bases: &Bases,
     request: &BuildRequest,
+    current_dir: &Path,
     image: &Descriptor,
     job: &Job,
 ) -> Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     for output in &request.outputs {
-        written.extend(one(bases, request, output, image, job).await?);
+        let references = outputs::names(output, request)?;
+        let named = NamedImage { image: image.clone(), references };
+        match output.kind {
+            OutputKind::CacheOnly => continue,
+            OutputKind::Image => {
+                // A name in the store means that all of the image is there.
+                image::fetch_missing(&bases.client, &bases.store, image, job).await?;
+                named.references.iter().try_for_each(|name| bases.store.tag(name, image))?;
+            }
+            OutputKind::Registry => {}
+            _ => {
+                image::fetch_missing(&bases.client, &bases.store, image, job).await?;
+                written.extend(export(&bases.store, output, named.clone(), current_dir, job).await?);
+            }
+        }
+        if output.pushes() {
+            job.run(image::push(&bases.client, &bases.store, image, &named.references, job)).await?;
+        }
     }
     Ok(written)
 }
 
-async fn one(
-    bases: &Bases,
-    request: &BuildRequest,
+/// Writes files, and returns where; nothing for the standard output.
+async fn export(
+    store: &ImageStore,
     output: &Output,
-    image: &Descriptor,
+    image: NamedImage,
+    current_dir: &Path,
     job: &Job,
 ) -> Result<Option<PathBuf>> {
-    let names = outputs::names(output, request)?;
+    let step = job.events.step(format!("exporting to {output}"));
+    let path = match &output.destination {
+        Some(Destination::Path(path)) => Some(current_dir.join(path)),
+        Some(Destination::Stdout) | None => None,
+    };
+    let (store, output, target) = (store.clone(), output.clone(), path.clone());
+    let work = move |job: &Job| {
+        let result = match &target {
+            Some(path) => to_path(&store, &output, image, path, job),
+            None => to_stdout(&store, &output, image, job),
+        };
+        step.end(result)
+    };
+    job.blocking(work).await?;
+    Ok(path)
+}
+
+fn to_path(store: &ImageStore, output: &Output, image: NamedImage, path: &Path, job: &Job) -> Result<()> {
     match output.kind {
-        OutputKind::CacheOnly => return Ok(None),
-        OutputKind::Image | OutputKind::Registry => {
-            if output.kind == OutputKind::Image {
-                // A name in the store means that all of the image is there.
-                image::fetch_missing(&bases.client, &bases.store, image, job).await?;
-                names.iter().try_for_each(|name| bases.store.tag(name, image))?;
-            }
-            if output.pushes() {
-                job.run(image::push(&bases.client, &bases.store, image, &names, job)).await?;
-            }
+        OutputKind::Oci if !is_file(output) => export_layout(store, &[image], path, job),
+        OutputKind::Oci => save_archive(store, &[image], ArchiveForm::Oci, path, job),
+        OutputKind::Docker => save_archive(store, &[image], ArchiveForm::Docker, path, job),
+        OutputKind::Tar => {
+            let image = only_image(store, &image.image)?;
+            whole_file(path, |out| root_filesystem_tar(store, &image, out, job))
         }
-        _ => {
-            let message = format!("the backend `oci` cannot do `--output {output}`");
-            return Err(Error::unsupported(output.feature(), message));
+        OutputKind::Local => {
+            let manifests = store.manifests(&image.image)?;
+            let [one] = &manifests[..] else {
+                return manifests.iter().try_for_each(|manifest| {
+                    let image = Image::load(store, manifest)?;
+                    let dir = path.join(directory_of(&image.config.platform()));
+                    root_filesystem_dir(store, &image, &dir, job)
+                });
+            };
+            root_filesystem_dir(store, &Image::load(store, one)?, path, job)
         }
+        _ => Err(unsupported(output)),
     }
-    Ok(None)
+}
+
+fn to_stdout(store: &ImageStore, output: &Output, image: NamedImage, job: &Job) -> Result<()> {
+    let out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
+    match output.kind {
+        OutputKind::Oci => write_archive(store, &[image], ArchiveForm::Oci, out, job),
+        OutputKind::Docker if output.destination.is_some() => {
+            write_archive(store, &[image], ArchiveForm::Docker, out, job)
+        }
+        OutputKind::Tar => root_filesystem_tar(store, &only_image(store, &image.image)?, out, job),
+        _ => Err(unsupported(output)),
+    }
+}
+
+fn unsupported(output: &Output) -> Error {
+    let message = format!("the backend `oci` cannot do `--output {output}`");
+    Error::unsupported(output.feature(), message)
+}
+
+fn only_image(store: &ImageStore, image: &Descriptor) -> Result<Image> {
+    match &store.manifests(image)?[..] {
+        [manifest] => Image::load(store, manifest),
+        _ => Err(Error::new(ErrorKind::InvalidInput, "a root file system is that of one platform")),
+    }
+}
+
+/// `linux_arm_v7`, as BuildKit calls the directories of several platforms.
+fn directory_of(platform: &Platform) -> String {
+    platform.to_string().replace('/', "_")
+}
+
+/// Writes a file that appears as a whole or not at all.
+fn whole_file(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
+    let failed = || format!("could not write `{}`", path.display());
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let beside = tempfile::Builder::new().prefix(".windlass-").tempfile_in(parent);
+    let beside = beside.or_error(ErrorKind::LocalIo, failed)?;
+    let mut out = BufWriter::with_capacity(1 << 20, beside.as_file());
+    write(&mut out)?;
+    out.flush().or_error(ErrorKind::LocalIo, failed)?;
+    drop(out);
+    beside.as_file().sync_all().or_error(ErrorKind::LocalIo, failed)?;
+    beside.persist(path).or_error(ErrorKind::LocalIo, failed)?;
+    Ok(())
 }

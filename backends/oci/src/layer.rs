@@ -50,7 +50,7 @@ pub(crate) fn write(
         order.extend(write_stream(*stream, members, sources, &mut tar, job)?);
     }
     for (path, node, target) in &parts.links {
-        let entry = entry(path, node, TarKind::HardLink { target: target.clone() });
+        let entry = TarEntry { kind: TarKind::HardLink { target: target.clone() }, ..node.to_entry(path) };
         tar.append_bytes(&entry, &[]).map_err(write_error)?;
     }
     let written = tar.finish().map_err(write_error)?;
@@ -66,7 +66,9 @@ pub(crate) fn write(
         .filter_map(|(path, _, target)| Some((path.as_slice(), *places.get(target.as_slice())?)))
         .collect();
     for (path, member) in places.iter().map(|(path, member)| (*path, *member)).chain(links) {
-        tree.move_content(path, Content::Member { stream: Stream::Layer(diff_id), member });
+        if let Some(NodeKind::File { content, .. }) = tree.get_mut(path).map(|node| &mut node.kind) {
+            *content = Content::Member { stream: Stream::Layer(diff_id), member };
+        }
     }
     Ok(Layer { descriptor: Descriptor::new(layer_type(compression), digest, size_bytes), diff_id })
 }
@@ -154,7 +156,7 @@ fn write_plain(
             }
             _ => None,
         };
-        Member { header: entry(path, node, node.tar_kind()), content }
+        Member { header: node.to_entry(path), content }
     };
     write_tree(nodes, member, tar, job, |written| step.progress(written.min(total), Some(total), Unit::Bytes))
 }
@@ -175,7 +177,7 @@ fn write_stream(
     {
         job.check()?;
         if let Some((path, node)) = wanted.get(&number) {
-            tar.append(&entry(path, node, node.tar_kind()), &mut member).map_err(write_error)?;
+            tar.append(&node.to_entry(path), &mut member).map_err(write_error)?;
             order.push(path.clone());
         }
         number += 1;
@@ -184,16 +186,4 @@ fn write_stream(
         return Err(Error::new(ErrorKind::Corrupt, "an archive changed while it was read"));
     }
     Ok(order)
-}
-
-fn entry(path: &[u8], node: &Node, kind: TarKind) -> TarEntry {
-    TarEntry {
-        path: path.to_vec(),
-        kind,
-        mode: node.mode,
-        uid: node.uid,
-        gid: node.gid,
-        mtime: node.mtime,
-        xattrs: node.xattrs.clone(),
-    }
 }

@@ -35,6 +35,9 @@ mod stages;
 mod tree;
 mod workshop;
 
+#[cfg(test)]
+mod tests;
+
 use windlass_core::backend::{Capabilities, Feature};
 use windlass_core::backend_registry::BackendType;
 
@@ -65,6 +68,9 @@ fn capabilities() -> Capabilities {
         Feature::NamedContexts,
         Feature::Store,
         Feature::Push,
+        Feature::OciArchive,
+        Feature::DockerArchive,
+        Feature::RootFilesystem,
         Feature::CacheOnly,
     ])
 }

@@ -8,7 +8,7 @@ use windlass_core::archive::{self, decompress};
 use windlass_core::backend::Job;
 use windlass_core::context::{Context, Entry, EntryKind, EntrySource};
 use windlass_core::digest::Digest;
-use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
+use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::image::{Descriptor, ImageStore};
 
 use crate::tree::{Content, Node, NodeKind, Stream, Tree};
@@ -63,6 +63,11 @@ impl Sources {
         self.layers.insert(diff_id, descriptor);
     }
 
+    /// The blob of a layer that was made known.
+    pub(crate) fn layer(&self, diff_id: Digest) -> Option<&Descriptor> {
+        self.layers.get(&diff_id)
+    }
+
     /// The context and the entry that a number stands for.
     pub(crate) fn entry(&self, context: usize, entry: usize) -> (&Context, &Entry) {
         let listed = &self.contexts[context];
@@ -82,10 +87,7 @@ impl Sources {
                         format!("the layer `{diff_id}` is not known"),
                     ));
                 };
-                let file = BufReader::with_capacity(128 << 10, self.store.open_blob(&descriptor.digest)?);
-                decompress(file).or_error(ErrorKind::Corrupt, || {
-                    format!("the layer `{}` cannot be read", descriptor.digest)
-                })
+                self.store.open_layer(&descriptor.digest)
             }
             Stream::Archive { context, entry } => {
                 let (context, entry) = self.entry(context, entry);

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use windlass_core::backend::Job;
+use windlass_core::digest::Digest;
 use windlass_core::dockerfile::{
     self, Base, Dockerfile, Expander, Instruction, InstructionKind, Location, PlanInput, StagePlan,
 };
@@ -18,8 +19,8 @@ use crate::base::{BaseImage, Bases};
 use crate::instructions::{self, Expanded, Origin};
 use crate::owner::{Owner, OwnerSpec};
 use crate::preflight;
-use crate::stage::Stage;
-use crate::tree::{NodeKind, Tree};
+use crate::stage::{Layer, Stage};
+use crate::tree::{Content, NodeKind, Stream, Tree};
 use crate::workshop::Workshop;
 
 /// Larger than any `passwd` of an image.
@@ -142,6 +143,9 @@ impl<'a> Interpreter<'a> {
             Base::Image(reference) => self.image(reference, platform).await?,
             Base::Context(name) => match &self.request.build_contexts[name] {
                 NamedContext::Image(reference) => self.image(reference, platform).await?,
+                NamedContext::OciLayout { directory, tag, digest } => {
+                    self.bases.layout(directory, tag.clone(), *digest, platform, self.job).await?
+                }
                 other => return Err(preflight::no_image(name, other)),
             },
             Base::Stage(_) => {
@@ -195,6 +199,9 @@ impl<'a> Interpreter<'a> {
     ) -> Result<Stage> {
         let expanded = Expanded::new(&stage, copy, add, Expander::new(self.dockerfile.escape))?;
         let origin = self.origin(copy.from.as_deref(), &stage.platform, location).await?;
+        if origin.context.is_none() {
+            self.fetch(instructions::layers_read(&expanded, &origin.tree)?).await?;
+        }
         self.read_tree(&mut stage).await?;
         let owner = match &expanded.chown {
             Some(text) => Some(self.owner(&mut stage, text).await?),
@@ -273,10 +280,19 @@ impl<'a> Interpreter<'a> {
     /// Makes sure that the files of a stage are known.
     async fn read_tree(&self, stage: &mut Stage) -> Result<()> {
         if stage.tree.is_none() {
-            self.bases.fetch(&stage.layers, self.job).await?;
-            stage.tree = Some(self.bases.tree(&stage.layers, &self.workshop.sources, self.job).await?);
+            stage.tree = Some(self.bases.tree(&stage.layers, self.job).await?);
         }
         Ok(())
+    }
+
+    /// Makes sure that layers are here to be read.
+    async fn fetch(&self, layers: impl IntoIterator<Item = Digest>) -> Result<()> {
+        let known = |diff_id| {
+            let descriptor = self.workshop.sources.layer(diff_id)?.clone();
+            Some(Layer { descriptor, diff_id })
+        };
+        let layers: Vec<Layer> = layers.into_iter().filter_map(known).collect();
+        self.bases.fetch(&layers, self.job).await
     }
 
     /// Finds the numbers of an owner, with the files of the stage where it is given by name.
@@ -287,23 +303,27 @@ impl<'a> Interpreter<'a> {
         }
         self.read_tree(stage).await?;
         let tree = stage.tree.clone().unwrap_or_default();
-        let sources = self.workshop.sources.clone();
-        let read = move |_: &Job| {
-            let file = |path: &str| -> Result<Vec<u8>> {
-                match tree.get(&tree.resolve(path.as_bytes())?).map(|node| &node.kind) {
-                    Some(NodeKind::File { content, .. }) => sources.read_small(*content, PASSWD_LIMIT_BYTES),
-                    // As for BuildKit, nobody is known then.
-                    _ => Ok(Vec::new()),
-                }
-            };
-            Ok((file("etc/passwd")?, file("etc/group")?))
-        };
-        let (passwd, group) = self.job.blocking(read).await?;
+        let passwd = self.read_file(&tree, "etc/passwd").await?;
+        let group = self.read_file(&tree, "etc/group").await?;
         let (owner, unknown) = spec.find(&passwd, &group);
         for name in unknown {
             self.job.events.warn(format!("`{name}` is unknown in the image: its files belong to 0"));
         }
         Ok(owner)
+    }
+
+    /// Reads a small file of a stage; one that is not there is empty: as for BuildKit, nobody is
+    /// known then.
+    async fn read_file(&self, tree: &Tree, path: &str) -> Result<Vec<u8>> {
+        let content = match tree.get(&tree.resolve(path.as_bytes())?).map(|node| &node.kind) {
+            Some(NodeKind::File { content, .. }) => *content,
+            _ => return Ok(Vec::new()),
+        };
+        if let Content::Member { stream: Stream::Layer(diff_id), .. } = content {
+            self.fetch([diff_id]).await?;
+        }
+        let sources = self.workshop.sources.clone();
+        self.job.blocking(move |_| sources.read_small(content, PASSWD_LIMIT_BYTES)).await
     }
 }
 

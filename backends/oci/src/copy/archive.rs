@@ -9,7 +9,7 @@ use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
 
 use super::place::{Placer, no_directory};
 use crate::owner::Owner;
-use crate::tree::{Content, Node, NodeKind, Stream, parent};
+use crate::tree::{Content, Node, Stream, file_name, join, kind_of, parent};
 
 impl Placer<'_> {
     /// Unpacks an archive of a context below a destination.
@@ -42,19 +42,11 @@ impl Placer<'_> {
         let path = self.place_in(root, &entry.path)?;
         self.make_directories_for_member(parent(&path))?;
         let mut node = match entry.kind {
-            TarKind::HardLink { target } => {
-                let target = self.place_in(root, &target)?;
-                let node = self.tree.get(&target).filter(|node| !node.is_directory()).cloned();
-                // The other name goes into this layer as well, or there is nothing to link to.
-                self.touched.insert(target);
-                node.ok_or_else(|| {
-                    let shown = String::from_utf8_lossy(&entry.path);
-                    Error::new(ErrorKind::Corrupt, format!("the hard link `{shown}` has no target"))
-                })?
-            }
+            TarKind::HardLink { target } => self.link_target(root, &target, &entry.path)?,
             kind => {
                 let TarEntry { mode, uid, gid, mtime, xattrs, .. } = entry;
-                Node { kind: NodeKind::of(kind, content), mode, uid, gid, mtime, xattrs }
+                let Some(kind) = kind_of(kind, content) else { return Ok(()) };
+                Node { kind, mode, uid, gid, mtime, xattrs }
             }
         };
         if let Some(Owner { uid, gid }) = self.settings.owner {
@@ -67,10 +59,22 @@ impl Placer<'_> {
         Ok(())
     }
 
+    /// The file that a hard link is another name of.
+    fn link_target(&mut self, root: &[u8], target: &[u8], link: &[u8]) -> Result<Node> {
+        let target = self.place_in(root, target)?;
+        let Some(node) = self.tree.get(&target).filter(|node| !node.is_directory()).cloned() else {
+            let shown = String::from_utf8_lossy(link);
+            return Err(Error::new(ErrorKind::Corrupt, format!("the hard link `{shown}` has no target")));
+        };
+        // It goes into this layer as well, or there is nothing to link to.
+        self.touched.insert(target);
+        Ok(node)
+    }
+
     /// Where a member lands: links of its parents are followed inside the destination.
     fn place_in(&self, root: &[u8], path: &[u8]) -> Result<Vec<u8>> {
         let directory = self.tree.resolve_in(root, parent(path))?;
-        Ok(crate::tree::join(&directory, crate::tree::file_name(path)))
+        Ok(join(&directory, file_name(path)))
     }
 
     fn make_directories_for_member(&mut self, path: &[u8]) -> Result<()> {

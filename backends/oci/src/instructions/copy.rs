@@ -1,10 +1,12 @@
 //! COPY and ADD
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use windlass_core::backend::{Feature, Job};
 use windlass_core::context::{ContextPath, IgnoreRules};
+use windlass_core::digest::Digest;
 use windlass_core::dockerfile::{Copy, Expander};
 use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::events::Step;
@@ -15,7 +17,7 @@ use crate::layer::{self, Touched};
 use crate::mode::ModeChange;
 use crate::owner::Owner;
 use crate::stage::Stage;
-use crate::tree::Tree;
+use crate::tree::{Content, Node, NodeKind, Stream, Tree};
 use crate::workshop::Workshop;
 
 /// A COPY or ADD whose words are expanded.
@@ -126,6 +128,29 @@ pub(crate) fn refuse_remote(source: &str, add: bool) -> Option<Error> {
     }
     let message = format!("the backend `oci` cannot fetch `{source}` for ADD");
     Some(Error::unsupported(Feature::RemoteAdd, message))
+}
+
+/// The layers that the sources of a COPY are read from.
+///
+/// # Errors
+/// `InvalidDockerfile` for a pattern that cannot be read; `BuildFailed` for links in a circle.
+pub(crate) fn layers_read(copy: &Expanded, tree: &Tree) -> Result<BTreeSet<Digest>> {
+    let mut layers = BTreeSet::new();
+    let mut add = |node: &Node| {
+        if let NodeKind::File { content: Content::Member { stream: Stream::Layer(diff_id), .. }, .. } =
+            node.kind
+        {
+            layers.insert(diff_id);
+        }
+    };
+    for source in &copy.sources {
+        for path in select(tree, source)?.paths {
+            let path = tree.resolve(&path)?;
+            tree.get(&path).into_iter().for_each(&mut add);
+            tree.below(&path).for_each(|(_, node)| add(node));
+        }
+    }
+    Ok(layers)
 }
 
 /// Copies the files into the stage: one layer.
