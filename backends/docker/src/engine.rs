@@ -299,3 +299,48 @@ fn unreachable(endpoint: &Endpoint, source: bollard::errors::Error) -> Error {
     from_engine(format!("could not reach the docker engine at `{endpoint}`"), source)
         .with_detail("chosen by", endpoint.origin.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::OciDescriptor;
+
+    use super::*;
+
+    const ID: &str = "sha256:4943339ea2667dda86ea4d1fd1d79860c6f6edd40d6bac4ec85e1441fbbd19b3";
+    const MANIFEST: &str = "sha256:3059b124e897594ed0a4775dbb7d2c720fb536e7c6211d5c2ff57893ec010cf1";
+
+    fn inspect(id: &str, repository_digests: &[String]) -> FoundImage {
+        let image = ImageInspect {
+            id: Some(id.to_owned()),
+            repo_digests: Some(repository_digests.to_vec()),
+            os: Some("linux".to_owned()),
+            architecture: Some("arm64".to_owned()),
+            variant: Some("v8".to_owned()),
+            ..ImageInspect::default()
+        };
+        found(&"acme/agent:1".parse().expect("a reference"), &image)
+    }
+
+    #[test]
+    fn the_default_store_has_image_ids_and_a_digest_once_pushed() {
+        let digest = |text: &str| text.parse::<Digest>().ok();
+        let built = inspect(ID, &[]);
+        assert_eq!((built.image_id, built.digest), (digest(ID), None));
+        assert_eq!(built.platforms, ["linux/arm64".parse().expect("a platform")]);
+        let pushed = inspect(ID, &[format!("other/agent@{ID}"), format!("acme/agent@{MANIFEST}")]);
+        assert_eq!((pushed.image_id, pushed.digest), (digest(ID), digest(MANIFEST)));
+    }
+
+    #[test]
+    fn in_the_containerd_store_the_id_is_the_manifest() {
+        let older = inspect(MANIFEST, &[format!("acme/agent@{MANIFEST}")]);
+        assert_eq!((older.image_id, older.digest), (None, MANIFEST.parse().ok()));
+        let image = ImageInspect {
+            id: Some(MANIFEST.to_owned()),
+            descriptor: Some(OciDescriptor { digest: Some(MANIFEST.to_owned()), ..OciDescriptor::default() }),
+            ..ImageInspect::default()
+        };
+        let newer = found(&"acme/agent:1".parse().expect("a reference"), &image);
+        assert_eq!((newer.image_id, newer.digest), (None, MANIFEST.parse().ok()));
+    }
+}

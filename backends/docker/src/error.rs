@@ -28,8 +28,9 @@ const LOG_IN: &str =
 
 #[rustfmt::skip]
 const RULES: &[Rule] = &[
-    // First, because the text holds the command, and a command may hold any words.
+    // First, because these texts quote the Dockerfile, which may hold any words.
     rule(&["did not complete successfully"], ErrorKind::BuildFailed, ""),
+    rule(&["dockerfile parse error"], ErrorKind::InvalidDockerfile, ""),
     // The engine. Its socket refusing us is a matter of permissions, not of a stopped daemon.
     rule(&["permission denied while trying to connect to the docker"], ErrorKind::Denied,
         "add your user to the group `docker`, or choose another engine by `DOCKER_HOST`"),
@@ -54,7 +55,6 @@ const RULES: &[Rule] = &[
     rule(&["multiple outputs"], ErrorKind::Unsupported, "give one output, or use a BuildKit of 0.13 or newer"),
     rule(&["tag is needed when pushing"], ErrorKind::InvalidInput, "name the image with `--tag`"),
     // The Dockerfile.
-    rule(&["dockerfile parse error"], ErrorKind::InvalidDockerfile, ""),
     rule(&["failed to read dockerfile"], ErrorKind::InvalidInput, "name the Dockerfile with `--file`"),
     rule(&["dockerfile cannot be empty"], ErrorKind::InvalidDockerfile, ""),
     rule(&["no build stage in current context"], ErrorKind::InvalidDockerfile, "begin the first stage with `FROM`"),

@@ -125,3 +125,72 @@ fn excluded(why: &str, request: &BuildRequest) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use windlass_core::context::{Context, ContextSettings};
+    use windlass_core::error::ErrorKind;
+    use windlass_core::request::DockerfileSource;
+
+    use super::*;
+
+    fn request(context: Context) -> BuildRequest {
+        let content = "FROM scratch\nCOPY nope /\nRUN false\n".into();
+        let dockerfile =
+            DockerfileSource { shown: "deploy/Dockerfile".into(), path: None, in_context: None, content };
+        BuildRequest::new(context, dockerfile)
+    }
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_failed_command_is_named_with_code_line_and_log() {
+        let error = "process \"/bin/sh -c false\" did not complete successfully: exit code: 1";
+        let step =
+            FailedStep { name: "[2/2] RUN false".into(), error: error.into(), log_tail: lines("a\nb") };
+        let text = lines(&format!(
+            "Dockerfile:3\n--------------------\n   3 | >>> RUN false\n--------------------\nERROR: failed to \
+             solve: {error}"
+        ));
+        let error = from_parts(Some(step), &final_error(&text), &text, &request(Context::empty()));
+        assert_eq!(error.kind(), ErrorKind::BuildFailed);
+        assert_eq!(error.to_string(), "`[2/2] RUN false` failed with exit code 1");
+        assert_eq!(error.log_tail(), ["a", "b"]);
+        let line = error.source_line().expect("a line");
+        assert_eq!(
+            (line.file.to_str(), line.line, line.text.as_str()),
+            (Some("deploy/Dockerfile"), 3, "RUN false")
+        );
+    }
+
+    #[test]
+    fn a_parse_error_has_its_line_without_an_excerpt() {
+        let why = "dockerfile parse error on line 2: unknown flag: nope";
+        let error = from_parts(None, why, &[], &request(Context::empty()));
+        assert_eq!(error.kind(), ErrorKind::InvalidDockerfile);
+        assert_eq!(error.source_line().map(|line| line.line), Some(2));
+    }
+
+    #[test]
+    fn a_file_that_copy_does_not_find_may_be_excluded() {
+        let directory = tempfile::TempDir::new().expect("a directory");
+        std::fs::write(directory.path().join("nope"), "").expect("written");
+        std::fs::write(directory.path().join(".dockerignore"), "# keep out\nn*\n").expect("written");
+        let context =
+            Context::from_dir(directory.path(), None, &ContextSettings::default()).expect("a context");
+        let why =
+            "failed to compute cache key: failed to calculate checksum of ref a::b: \"/nope\": not found";
+        let hints = |context| from_parts(None, why, &[], &request(context)).hints().to_vec();
+        assert_eq!(hints(context), ["`nope` is excluded by line 2 of `.dockerignore`: `n*`"]);
+        assert_eq!(hints(Context::empty()), ["`nope` does not exist in the build context"]);
+    }
+
+    #[test]
+    fn the_last_words_are_the_error() {
+        assert_eq!(final_error(&lines("ERROR: first\nx\nERROR: last\nmore\n")), "ERROR: last\nmore");
+        assert_eq!(final_error(&lines("unknown flag: --x\n\n")), "unknown flag: --x");
+        assert_eq!(final_error(&[]), "");
+    }
+}

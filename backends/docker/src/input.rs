@@ -149,3 +149,116 @@ fn copies_root(instruction: &InstructionKind) -> bool {
         None => true,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::Read;
+
+    use tempfile::TempDir;
+    use windlass_core::context::ContextSettings;
+    use windlass_core::request::DockerfileSource;
+
+    use super::*;
+
+    const DOCKERFILE: &str = "FROM scratch\nCOPY a /\n";
+
+    fn directory(ignore: &str) -> TempDir {
+        let directory = TempDir::new().expect("a directory");
+        for (name, content) in [("a", "1"), ("b", "2"), ("Dockerfile", DOCKERFILE), (".dockerignore", ignore)]
+        {
+            std::fs::write(directory.path().join(name), content).expect("written");
+        }
+        directory
+    }
+
+    fn request(directory: &Path) -> BuildRequest {
+        let path = directory.join("Dockerfile");
+        let context =
+            Context::from_dir(directory, Some(&path), &ContextSettings::default()).expect("a context");
+        let dockerfile = DockerfileSource {
+            shown: "Dockerfile".into(),
+            path: Some(path),
+            in_context: ContextPath::clean("Dockerfile"),
+            content: DOCKERFILE.into(),
+        };
+        BuildRequest::new(context, dockerfile)
+    }
+
+    fn archive(input: &Input, request: &BuildRequest) -> BTreeMap<String, String> {
+        let Input::Archive(input) = input else { panic!("{input:?}") };
+        let mut bytes = Vec::new();
+        input.write(request, &ArchiveSettings::default(), &Job::silent(), &mut bytes).expect("written");
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let entries = archive.entries().expect("a tar stream");
+        entries
+            .map(|entry| {
+                let mut entry = entry.expect("an entry");
+                let mut content = String::new();
+                entry.read_to_string(&mut content).expect("text");
+                (entry.path().expect("a path").display().to_string(), content)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_lies_on_disk_is_read_there() {
+        let directory = directory("");
+        let mut request = request(directory.path());
+        let root = directory.path().to_owned();
+        let dockerfile = root.join("Dockerfile");
+        assert_eq!(Input::of(&request), Input::Directory { root: root.clone(), dockerfile });
+        request.dockerfile.path = None;
+        assert_eq!(Input::of(&request), Input::DockerfileStream { root });
+    }
+
+    #[test]
+    fn entries_in_memory_make_it_a_stream_of_what_copy_sees() {
+        let directory = directory("b\n");
+        let mut request = request(directory.path());
+        request.context.insert(ContextPath::from_clean("gen/x"), "new", 0o644);
+        request.context.insert(ContextPath::from_clean("a"), "over", 0o644);
+        let files = archive(&Input::of(&request), &request);
+        let expected = [
+            (".dockerignore", "b\n"),
+            ("Dockerfile", DOCKERFILE),
+            ("a", "over"),
+            ("gen/", ""),
+            ("gen/x", "new"),
+        ];
+        assert_eq!(files, expected.map(|(name, content)| (name.to_owned(), content.to_owned())).into());
+    }
+
+    #[test]
+    fn an_excluded_dockerfile_goes_under_another_name() {
+        let directory = directory("Dockerfile\n");
+        let mut request = request(directory.path());
+        request.context.insert(ContextPath::from_clean("x"), "new", 0o644);
+        let input = Input::of(&request);
+        let files = archive(&input, &request);
+        assert!(!files.contains_key("Dockerfile"), "{files:?}");
+        let mut arguments = Vec::new();
+        input.append_arguments(&mut arguments);
+        let name = arguments[0].to_str().and_then(|option| option.strip_prefix("--file=")).expect("--file");
+        assert_eq!(files[name], DOCKERFILE);
+        assert_eq!(arguments[1], "-");
+    }
+
+    #[test]
+    fn copies_of_the_whole_context_are_recognised() {
+        for (instruction, expected) in [
+            ("COPY . /", true),
+            ("COPY ./ /app/", true),
+            ("ADD * /", true),
+            ("COPY [\"a\", \"/\", \"/x/\"]", true),
+            ("COPY a b /x/", false),
+            ("COPY src/* /x/", false),
+            ("COPY --from=b . /", false),
+        ] {
+            let text = format!("FROM scratch AS b\nFROM scratch\n{instruction}\n");
+            let dockerfile = Dockerfile::parse(text.as_bytes(), Path::new("Dockerfile")).expect("valid");
+            let copied = dockerfile.stages[1].instructions.iter().any(|i| copies_root(&i.kind));
+            assert_eq!(copied, expected, "{instruction}");
+        }
+    }
+}

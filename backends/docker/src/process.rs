@@ -140,3 +140,70 @@ async fn read(from: &mut Option<tokio::process::ChildStderr>, buffer: &mut [u8])
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use windlass_core::events::Events;
+
+    use super::*;
+    use crate::progress::Format;
+
+    fn start(script: &str) -> Group {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::null()).stderr(Stdio::piped());
+        Group::start(command).expect("a shell")
+    }
+
+    async fn attend(
+        group: Group,
+        feeding: impl Future<Output = std::result::Result<(), (Error, ())>>,
+        job: &Job,
+    ) -> Result<Ended> {
+        let progress = Progress::new(Format::Plain, Events::silent());
+        group.attend(feeding, progress, Duration::from_millis(200), job).await
+    }
+
+    #[tokio::test]
+    async fn its_output_and_status_come_back() {
+        let group = start("echo one >&2; echo two >&2; exit 3");
+        let ended = attend(group, async { Ok(()) }, &Job::silent()).await.expect("ended");
+        assert_eq!(ended.status.code(), Some(3));
+        assert_eq!(ended.told.text, ["one", "two"]);
+    }
+
+    #[tokio::test]
+    async fn one_that_ignores_the_interrupt_is_ended_with_its_children() {
+        let job = Job::silent();
+        // The grandchild would hold the pipe of the standard error open for ever.
+        let group = start("trap '' INT; sleep 1000 & echo $! >&2; wait; wait");
+        let leader = group.leader.expect("running");
+        job.cancel.cancel();
+        let error = attend(group, async { Ok(()) }, &job).await.expect_err("cancelled");
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        tokio::time::timeout(Duration::from_secs(20), gone(leader)).await.expect("nobody is left");
+    }
+
+    #[tokio::test]
+    async fn a_context_that_cannot_be_read_stops_it() {
+        let unreadable = Error::new(ErrorKind::ContextUnreadable, "could not read `x`");
+        let error = attend(start("sleep 1000"), async { Err((unreadable, ())) }, &Job::silent()).await;
+        assert_eq!(error.expect_err("stopped").kind(), ErrorKind::ContextUnreadable);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_stops_reading_decides_itself() {
+        let broken = Error::new(ErrorKind::LocalIo, "could not write the archive");
+        let ended =
+            attend(start("exit 4"), async { Err((broken, ())) }, &Job::silent()).await.expect("ended");
+        assert_eq!(ended.status.code(), Some(4));
+    }
+
+    /// Waits until no process of the group is left.
+    async fn gone(leader: Pid) {
+        while rustix::process::test_kill_process_group(leader).is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
