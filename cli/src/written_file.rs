@@ -57,11 +57,19 @@ pub(crate) fn check_writable(path: &Path) -> Result<()> {
 }
 
 fn check_file(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        let message = format!("`{}` is a directory, not a file", path.display());
-        return Err(Error::new(ErrorKind::InvalidInput, message));
-    }
-    Ok(())
+    let directory = directory_of(path);
+    let message = if path.is_dir() {
+        format!("`{}` is a directory, not a file", path.display())
+    } else if !directory.is_dir() {
+        format!(
+            "could not write `{}`: the directory `{}` does not exist",
+            path.display(),
+            directory.display()
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::InvalidInput, message))
 }
 
 /// The directory that a file will be in.
@@ -88,6 +96,6 @@ mod tests {
         assert_eq!(std::fs::read(&path).expect("readable"), b"whole");
         assert_eq!(write(directory.path(), b"x").expect_err("a directory").kind(), ErrorKind::InvalidInput);
         let lost = directory.path().join("absent/out");
-        assert_eq!(check_writable(&lost).expect_err("no parent").kind(), ErrorKind::LocalIo);
+        assert_eq!(check_writable(&lost).expect_err("no parent").kind(), ErrorKind::InvalidInput);
     }
 }

@@ -1,6 +1,8 @@
 //! `windlass image`
 
-use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -8,11 +10,11 @@ Examples:
   windlass image pull 127.0.0.1:5000/team/base:1
   windlass image push app:1 127.0.0.1:5000/team/app:1
   windlass image push out.tar 127.0.0.1:5000/team/app:1     an OCI or docker archive, or an OCI layout directory
-  windlass image save app:1 -o app.tar                      an OCI archive that `docker load` reads too
+  windlass image save app:1 -o app.tar --type docker        an archive for `docker load`
   docker save app:1 | windlass image load -i -
 
-A SOURCE is the reference of an image in the local store, an archive, or an OCI layout directory
-(DIR, DIR:TAG or DIR@DIGEST).";
+A SOURCE is the reference of an image in the local store, or what is elsewhere: the path of an archive or of
+an OCI layout (FILE, DIR, DIR:TAG or DIR@DIGEST), oci-layout://DIR, docker-archive:FILE, docker-image://REFERENCE.";
 
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -28,6 +30,10 @@ pub(crate) enum ImageCommand {
     Ls,
     /// Show the manifest, config and layers of an image.
     Inspect(InspectArgs),
+    /// Write an image of the local store as an archive or an OCI layout.
+    Save(SaveArgs),
+    /// Take an archive or an OCI layout into the local store.
+    Load(LoadArgs),
     /// Push an image to a registry.
     Push(PushArgs),
     /// Take an image from a registry into the local store.
@@ -48,6 +54,39 @@ pub(crate) struct InspectArgs {
     /// Ask the registry instead of the local store.
     #[arg(long)]
     pub(crate) remote: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SaveArgs {
+    /// The image.
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// File or directory to write; `-` for stdout.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Form of what is written.
+    #[arg(long = "type", value_enum, default_value_t = ArchiveForm::Oci, value_name = "FORM")]
+    pub(crate) form: ArchiveForm,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ArchiveForm {
+    /// An OCI archive.
+    Oci,
+    /// An OCI layout directory.
+    OciDir,
+    /// An archive for `docker load`.
+    Docker,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// Archive or OCI layout directory; `-` for stdin.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub(crate) input: PathBuf,
+    /// Reference to give it, where it brings none or another is wanted. May be repeated.
+    #[arg(short, long = "tag", value_name = "REFERENCE")]
+    pub(crate) tags: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -15,7 +15,9 @@ pub(crate) use config::{ConfigArgs, ConfigCommand};
 pub(crate) use context::{
     CompressionName, ContextArgs, ContextCommand, HashArgs, ListArgs, PackArgs, SortBy, Tree,
 };
-pub(crate) use image::{ImageArgs, ImageCommand, InspectArgs, PullArgs, PushArgs, RemoveArgs};
+pub(crate) use image::{
+    ArchiveForm, ImageArgs, ImageCommand, InspectArgs, LoadArgs, PullArgs, PushArgs, RemoveArgs, SaveArgs,
+};
 
 const EXAMPLES: &str = "\
 Examples:

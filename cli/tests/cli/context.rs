@@ -143,7 +143,7 @@ fn what_is_wrong_is_said() {
         (&["context", "list", "bad"], 2, &[".dockerignore:2"]),
         (&["context", "list", "-f", "absent.Dockerfile"], 2, &["no Dockerfile at `absent.Dockerfile`"]),
         (&["context", "list", "https://example.com/x.git"], 2, &["is not a directory on this machine"]),
-        (&["context", "pack", "-o", "absent/x.tar"], 1, &["could not write", "No such file"]),
+        (&["context", "pack", "-o", "absent/x.tar"], 2, &["could not write", "does not exist"]),
         (&["context", "pack", "-o", "bad"], 2, &["is a directory"]),
     ] {
         sandbox.run(line).refused(code, words);

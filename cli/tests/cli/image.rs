@@ -70,15 +70,64 @@ fn save_and_load_keep_the_digest() {
 }
 
 #[test]
+fn load_reads_stdin_and_wants_a_name() {
+    let sandbox = built();
+    sandbox.run(&["image", "save", "app:1", "-o", "a.tar"]).done();
+    sandbox.run(&["image", "rm", "--all"]).done();
+    let load = |tags: &[&str]| {
+        let mut command = sandbox.command(&[&["image", "load"], tags].concat());
+        command.stdin(std::fs::File::open(sandbox.path("a.tar")).expect("an archive"));
+        crate::sandbox::Outcome::of(&command.output().expect("starts"))
+    };
+    assert!(load(&[]).done().starts_with("docker.io/library/app:1@sha256:"));
+    load(&["-t", "x:1", "-t", "y:1"]).done();
+    assert_eq!(references(&sandbox).len(), 3);
+    sandbox.run(&["build", "-q", "-o", "type=oci,dest=nameless.tar"]).done();
+    sandbox.run(&["image", "load", "-i", "nameless.tar"]).refused(2, &["has no name", "--tag"]);
+    sandbox.run(&["image", "push", "nameless.tar"]).refused(2, &["where to push"]);
+}
+
+#[test]
+fn an_archive_on_stdout_is_alone_there() {
+    let sandbox = built();
+    let save = |form: &str| {
+        let output = sandbox.command(&["image", "save", "app:1", "-o", "-", "--type", form]).output();
+        output.expect("starts").stdout
+    };
+    assert_eq!(&save("oci")[257..262], b"ustar");
+    assert_eq!(save("docker").len() % 512, 0);
+    sandbox.run(&["image", "save", "app:1", "-o", "-", "--type", "oci-dir"]).refused(2, &["stdout"]);
+    sandbox.run(&["image", "save", "app:1", "-o", "-", "--format", "json"]).refused(2, &["stdout"]);
+}
+
+#[test]
+fn inspect_reads_what_is_not_in_the_store() {
+    let sandbox = built();
+    sandbox.run(&["image", "save", "app:1", "-o", "layout", "--type", "oci-dir"]).done();
+    sandbox.run(&["image", "save", "app:1", "-o", "a.tar"]).done();
+    let digest = |source: &str| {
+        sandbox.run(&["image", "inspect", source, "--format", "json"]).json()["digest"].clone()
+    };
+    let original = digest("app:1");
+    for source in ["layout", "./layout", "a.tar", "oci-layout://layout", "oci-archive:a.tar"] {
+        assert_eq!(digest(source), original, "{source}");
+    }
+    assert_eq!(digest(&format!("layout@{}", original.as_str().expect("a digest"))), original);
+}
+
+#[test]
 fn what_is_no_archive_is_refused() {
     let sandbox = Sandbox::with(&[("text", "this is no archive\n"), ("empty", ""), ("dir/x", "")]);
     for (line, code, words) in [
-        (&["image", "load", "-i", "text"][..], 1, &["text"][..]),
-        (&["image", "load", "-i", "empty"], 1, &["empty"]),
-        (&["image", "load", "-i", "dir"], 1, &["dir"]),
-        (&["image", "load", "-i", "absent"], 1, &["absent"]),
-        (&["image", "save", "app:1", "-o", "x.tar"], 1, &["app:1"]),
-        (&["image", "push", "app:1"], 1, &["app:1"]),
+        (&["image", "load", "-i", "text"][..], 2, &["text"][..]),
+        (&["image", "load", "-i", "empty"], 2, &["empty"]),
+        (&["image", "load", "-i", "dir"], 2, &["dir"]),
+        (&["image", "load", "-i", "absent"], 1, &["`absent` does not exist"]),
+        (&["image", "save", "app:1", "-o", "x.tar"], 1, &["`app:1` is not in the local store"]),
+        (&["image", "push", "app:1"], 1, &["`app:1` is not in the local store"]),
+        (&["image", "push", "app.tar"], 1, &["no file `app.tar` either"]),
+        (&["image", "push", "./absent"], 1, &["`./absent` does not exist"]),
+        (&["image", "pull", "127.0.0.1:9/a", "--platform", "linux/amd46"], 2, &["`amd64`"]),
     ] {
         sandbox.run(line).refused(code, words);
     }

@@ -6,7 +6,7 @@ use windlass_core::digest::Digest;
 use windlass_core::image::{Descriptor, FetchLayers, Image, ImageConfig, ImageStore, Manifest, pull};
 use windlass_core::platform::Platform;
 
-use super::{resolve, store};
+use super::{source, store};
 use crate::args::{Format, InspectArgs};
 use crate::output::{Table, bytes, clean};
 use crate::session::Session;
@@ -40,7 +40,7 @@ pub(super) async fn run(args: &InspectArgs, session: &Session<'_>) -> Result<()>
         let pulled = pulled.await?;
         (pulled.image, pulled.manifests)
     } else {
-        let image = resolve(&store, &args.source.parse()?)?;
+        let image = source::one(&args.source, &store, session).await?.image;
         let manifests = manifests(&store, &image, platform.as_ref(), &args.source)?;
         (image, manifests)
     };

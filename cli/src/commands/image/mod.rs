@@ -1,7 +1,9 @@
 //! `windlass image`: the local store, archives, registries.
 
+mod archives;
 mod inspect;
 mod list;
+mod source;
 mod transfer;
 
 use windlass_core::error::nearest;
@@ -19,6 +21,8 @@ pub(super) async fn run(command: ImageCommand, program: &Program) -> Result<()> 
         ImageCommand::Ls => list::list(&session),
         ImageCommand::Rm(args) => list::remove(&args, &session),
         ImageCommand::Inspect(args) => inspect::run(&args, &session).await,
+        ImageCommand::Save(args) => archives::save(&args, &session).await,
+        ImageCommand::Load(args) => archives::load(&args, &session).await,
         ImageCommand::Push(args) => transfer::push(&args, &session).await,
         ImageCommand::Pull(args) => transfer::pull(&args, &session).await,
     }

@@ -1,11 +1,11 @@
-//! Images on their way: pull, push, load, save.
+//! `windlass image pull` and `push`.
 
-use windlass_core::Result;
 use windlass_core::image::{Descriptor, FetchLayers, pull as pull_image, push as push_image};
 use windlass_core::platform::Platform;
 use windlass_core::reference::Reference;
+use windlass_core::{Error, ErrorKind, Result};
 
-use super::{resolve, store};
+use super::{source, store};
 use crate::args::{Format, PullArgs, PushArgs};
 use crate::output::bytes;
 use crate::session::Session;
@@ -21,8 +21,8 @@ pub(super) async fn pull(args: &PullArgs, session: &Session<'_>) -> Result<()> {
     let client = &session.host.registry_client;
     let image = session
         .work(None, async |job| {
-            let pulled =
-                pull_image(client, &store, &reference, platform.as_ref(), FetchLayers::Now, job).await?;
+            let layers = FetchLayers::Now;
+            let pulled = pull_image(client, &store, &reference, platform.as_ref(), layers, job).await?;
             store.tag(&reference, &pulled.image)?;
             Ok(pulled.image)
         })
@@ -31,35 +31,31 @@ pub(super) async fn pull(args: &PullArgs, session: &Session<'_>) -> Result<()> {
 }
 
 pub(super) async fn push(args: &PushArgs, session: &Session<'_>) -> Result<()> {
+    let destination: Option<Reference> = args.destination.as_deref().map(str::parse).transpose()?;
     let store = store(session)?;
-    let source: Reference = args.source.parse()?;
-    let image = resolve(&store, &source)?;
-    let destination = args.destination.as_deref().map_or(Ok(source), str::parse)?;
-    let references = [destination];
+    let named = source::one(&args.source, &store, session).await?;
+    let references = destination.map_or(named.references, |destination| vec![destination]);
+    if references.is_empty() {
+        let message = format!("nothing says where to push the image of `{}`", args.source);
+        return Err(Error::new(ErrorKind::InvalidInput, message)
+            .with_hint("name it: `windlass image push SOURCE registry/repository:tag`"));
+    }
     let client = &session.host.registry_client;
-    let pushed =
-        session.work(None, async |job| push_image(client, &store, &image, &references, job).await).await?;
-    let sent = format!(
-        "{} sent, {} blobs mounted, {} there already",
-        bytes(pushed.uploaded_bytes),
-        pushed.mounted,
-        pushed.existed
-    );
-    session.output.note(&sent);
-    show(&references, &image, session)
+    let push = async |job: &_| push_image(client, &store, &named.image, &references, job).await;
+    let pushed = session.work(None, push).await?;
+    let (sent, mounted, existed) = (bytes(pushed.uploaded_bytes), pushed.mounted, pushed.existed);
+    session.output.note(&format!("{sent} sent; {mounted} blobs mounted, {existed} there already"));
+    show(&references, &named.image, session)
 }
 
 /// Prints what an image is called now: `reference@digest`, one a line.
-fn show(references: &[Reference], image: &Descriptor, session: &Session<'_>) -> Result<()> {
+pub(super) fn show(references: &[Reference], image: &Descriptor, session: &Session<'_>) -> Result<()> {
     match session.output.format {
         Format::Json => session.output.json(&serde_json::json!({
             "references": references,
             "digest": image.digest,
             "media_type": image.media_type,
         })),
-        Format::Text | Format::Paths if references.is_empty() => {
-            session.output.result(&format!("{}\n", image.digest))
-        }
         Format::Text | Format::Paths => {
             let lines =
                 references.iter().map(|reference| format!("{}\n", reference.with_digest(image.digest)));
