@@ -253,6 +253,7 @@ fn tokio_stream<T: Send + 'static>(
 }
 
 fn apply(status: &StatusResponse, graph: &mut Graph) {
+    graph.message(status.vertexes.iter().map(|vertex| vertex.digest.as_str()));
     for vertex in &status.vertexes {
         graph.vertex(&VertexUpdate {
             id: &vertex.digest,
@@ -273,5 +274,4 @@ fn apply(status: &StatusResponse, graph: &mut Graph) {
     for warning in &status.warnings {
         graph.warning(&String::from_utf8_lossy(&warning.short), &warning.url);
     }
-    graph.message_ends();
 }

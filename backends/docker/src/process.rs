@@ -176,11 +176,19 @@ mod tests {
     #[tokio::test]
     async fn one_that_ignores_the_interrupt_is_ended_with_its_children() {
         let job = Job::silent();
+        let directory = tempfile::TempDir::new().expect("a directory");
+        let ready = directory.path().join("ready");
         // The grandchild would hold the pipe of the standard error open for ever.
-        let group = start("trap '' INT; sleep 1000 & echo $! >&2; wait; wait");
+        let group = start(&format!("trap '' INT; sleep 1000 & : >'{}'; wait; wait", ready.display()));
         let leader = group.leader.expect("running");
-        job.cancel.cancel();
-        let error = attend(group, async { Ok(()) }, &job).await.expect_err("cancelled");
+        let cancel_when_ready = async {
+            while !ready.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            job.cancel.cancel();
+            Ok(())
+        };
+        let error = attend(group, cancel_when_ready, &job).await.expect_err("cancelled");
         assert_eq!(error.kind(), ErrorKind::Cancelled);
         tokio::time::timeout(Duration::from_secs(20), gone(leader)).await.expect("nobody is left");
     }

@@ -128,11 +128,17 @@ mod tests {
 
     /// Events in one line each, with the names of the steps instead of their numbers.
     #[derive(Default)]
-    struct Recorder(Mutex<(Vec<String>, Vec<(u64, String)>)>);
+    struct Recorder(Mutex<Recorded>);
+
+    #[derive(Default)]
+    struct Recorded {
+        lines: Vec<String>,
+        names: Vec<(u64, String)>,
+    }
 
     impl EventSink for Recorder {
         fn emit(&self, event: Event) {
-            let (lines, names) = &mut *self.0.lock().expect("not poisoned");
+            let Recorded { lines, names } = &mut *self.0.lock().expect("not poisoned");
             let name = |step: u64, names: &[(u64, String)]| {
                 names.iter().find(|(id, _)| *id == step).expect("a step that was started").1.clone()
             };
@@ -168,7 +174,7 @@ mod tests {
             progress.feed(piece);
         }
         let told = progress.finish();
-        let lines = recorder.0.lock().expect("not poisoned").0.clone();
+        let lines = recorder.0.lock().expect("not poisoned").lines.clone();
         (lines, told)
     }
 
@@ -194,18 +200,18 @@ mod tests {
             "done [internal] load .dockerignore",
             "start [base 1/2] FROM 127.0.0.1:5591/base/busybox:1",
             "start [internal] load build context",
-            "start [base 2/2] RUN echo hello; echo err >&2; printf partial",
             "done [base 1/2] FROM 127.0.0.1:5591/base/busybox:1",
+            "start [base 2/2] RUN echo hello; echo err >&2; printf partial",
             "count [internal] load build context: transferring context: 24 None",
             "count [internal] load build context: transferring context: 34 None",
-            "log [base 2/2] RUN echo hello; echo err >&2; printf partial: hello",
             "done [internal] load build context",
+            "log [base 2/2] RUN echo hello; echo err >&2; printf partial: hello",
             "log [base 2/2] RUN echo hello; echo err >&2; printf partial: err",
-            "start [last 1/2] COPY a.txt /a.txt",
             "log [base 2/2] RUN echo hello; echo err >&2; printf partial: partial",
             "done [base 2/2] RUN echo hello; echo err >&2; printf partial",
-            "start [last 2/2] RUN echo one && echo two && exit 3",
+            "start [last 1/2] COPY a.txt /a.txt",
             "done [last 1/2] COPY a.txt /a.txt",
+            "start [last 2/2] RUN echo one && echo two && exit 3",
             "log [last 2/2] RUN echo one && echo two && exit 3: one",
             "log [last 2/2] RUN echo one && echo two && exit 3: two",
             "failed [last 2/2] RUN echo one && echo two && exit 3",
@@ -262,8 +268,8 @@ mod tests {
             "start exporting to image",
             "log exporting to image: exporting layers",
             "log exporting to image: naming to x:1",
-            "start [1/1] FROM x",
             "done exporting to image",
+            "start [1/1] FROM x",
             "count [1/1] FROM x: sha256:12 2100000 Some(3620000)",
             "cancelled [1/1] FROM x",
         ];

@@ -1,6 +1,6 @@
 //! The steps of a build: their state, and the events that follow from its changes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use windlass_core::events::{Events, Step, Unit};
 
@@ -14,9 +14,8 @@ const LINE_BYTES: usize = 64 * 1024;
 pub(crate) struct Graph {
     events: Events,
     vertices: HashMap<String, Vertex>,
-    /// Steps that ended in this message and in the one before.
+    /// Steps that were completed by the message before.
     ending: Vec<String>,
-    ended_before: Vec<String>,
     failed: Option<String>,
 }
 
@@ -56,7 +55,7 @@ pub(crate) struct FailedStep {
 
 impl Graph {
     pub(crate) fn new(events: Events) -> Self {
-        Self { events, vertices: HashMap::new(), ending: Vec::new(), ended_before: Vec::new(), failed: None }
+        Self { events, vertices: HashMap::new(), ending: Vec::new(), failed: None }
     }
 
     /// Takes the new state of a step.
@@ -73,7 +72,6 @@ impl Graph {
             vertex.activities.clear();
         }
         self.ending.retain(|id| id != update.id);
-        self.ended_before.retain(|id| id != update.id);
         vertex.cached = update.cached;
         update.error.clone_into(&mut vertex.error);
         if !update.error.is_empty() {
@@ -87,15 +85,17 @@ impl Graph {
         }
     }
 
-    /// Ends the message. BuildKit often reports a step as completed and at once started again:
-    /// a step is over when the next message does not take it up again.
-    pub(crate) fn message_ends(&mut self) {
-        for id in std::mem::take(&mut self.ended_before) {
-            if let Some(vertex) = self.vertices.get_mut(&id) {
+    /// Begins a message about these steps. BuildKit often reports a step as completed and at once
+    /// started again: a step is over when the next message does not take it up again.
+    pub(crate) fn message<'a>(&mut self, steps: impl IntoIterator<Item = &'a str>) {
+        let again: HashSet<&str> = steps.into_iter().collect();
+        for id in std::mem::take(&mut self.ending) {
+            if again.contains(id.as_str()) {
+                self.ending.push(id);
+            } else if let Some(vertex) = self.vertices.get_mut(&id) {
                 vertex.end();
             }
         }
-        self.ended_before = std::mem::take(&mut self.ending);
     }
 
     /// Takes the state of a counter. One that counts nothing names an activity, such as
@@ -147,8 +147,7 @@ impl Graph {
 
     /// Ends the build: steps that are still open were stopped.
     pub(crate) fn finish(mut self) -> Option<FailedStep> {
-        self.message_ends();
-        self.message_ends();
+        self.message([]);
         let vertex = self.vertices.get_mut(&self.failed?)?;
         vertex.flush();
         Some(FailedStep {

@@ -54,6 +54,7 @@ enum End<'a> {
 }
 
 fn update(graph: &mut Graph, id: &str, name: &str, end: End<'_>) {
+    graph.message([id]);
     graph.vertex(&VertexUpdate {
         id,
         name,
@@ -62,7 +63,6 @@ fn update(graph: &mut Graph, id: &str, name: &str, end: End<'_>) {
         cached: matches!(end, End::Cached),
         error: if let End::Error(error) = end { error } else { "" },
     });
-    graph.message_ends();
 }
 
 /// `#12 text` → (`12`, `text`)

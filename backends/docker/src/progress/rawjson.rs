@@ -45,6 +45,7 @@ impl Reader {
 }
 
 fn apply(status: &SolveStatus, graph: &mut Graph) {
+    graph.message(status.vertexes.iter().map(|vertex| vertex.digest.as_str()));
     for vertex in &status.vertexes {
         graph.vertex(&VertexUpdate {
             id: &vertex.digest,
@@ -65,5 +66,4 @@ fn apply(status: &SolveStatus, graph: &mut Graph) {
     for warning in &status.warnings {
         graph.warning(&String::from_utf8_lossy(&warning.short), &warning.url);
     }
-    graph.message_ends();
 }
