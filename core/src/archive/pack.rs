@@ -178,7 +178,10 @@ mod tests {
     fn the_bytes_never_change() {
         let (_directory, context) = sample();
         let packed = pack_to_vec(&context, &settings(Compression::None));
-        assert_eq!(Digest::of(&packed).hex(), "574941ac8b85e724cee63389854fdc629145fa95fc42e9975577817ed83118c4");
+        assert_eq!(
+            Digest::of(&packed).hex(),
+            "574941ac8b85e724cee63389854fdc629145fa95fc42e9975577817ed83118c4"
+        );
         let again = pack_to_vec(&context, &settings(Compression::None));
         assert!(packed == again);
     }

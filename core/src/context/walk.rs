@@ -203,13 +203,19 @@ struct Queue {
 struct QueueState {
     waiting: Vec<Directory>,
     active: usize,
+    /// Threads that wait for work.
+    idle: usize,
     stopped: bool,
 }
 
 impl Queue {
     fn push(&self, directory: Directory) {
-        self.lock().waiting.push(directory);
-        self.changed.notify_one();
+        let mut state = self.lock();
+        state.waiting.push(directory);
+        // Waking nobody is a system call too.
+        if state.idle > 0 {
+            self.changed.notify_one();
+        }
     }
 
     /// Waits for a directory; `None` when there will be none.
@@ -226,7 +232,9 @@ impl Queue {
             if state.active == 0 {
                 return None;
             }
+            state.idle += 1;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
         }
     }
 
