@@ -197,9 +197,11 @@ fn bad_input_is_refused_before_anything_is_done() {
         .run(&["build", "--metadata-file", "absent/m.json"])
         .refused(2, &["could not write `absent/m.json`", "`absent` does not exist"]);
     sandbox.run(&["build", "-o", "type=oci,dest=absent/out.tar"]).refused(2, &["absent/out.tar"]);
-    // No directory can be made there, whoever asks.
-    sandbox.run(&["build", "--iidfile", "/proc/id"]).refused(1, &["could not write `/proc/id`"]);
-    sandbox.run(&["build", "-o", "type=oci,dest=/proc/out.tar"]).refused(1, &["/proc/out.tar"]);
+    if cfg!(target_os = "linux") {
+        // No file can be made there, whoever asks.
+        sandbox.run(&["build", "--iidfile", "/proc/id"]).refused(1, &["could not write `/proc/id`"]);
+        sandbox.run(&["build", "-o", "type=oci,dest=/proc/out.tar"]).refused(1, &["/proc/out.tar"]);
+    }
     sandbox.run(&["build", "--target", "nope"]).refused(2, &["nope"]);
     assert_eq!(sandbox.leftovers(), [""; 0]);
 }

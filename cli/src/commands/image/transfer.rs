@@ -1,6 +1,6 @@
 //! `windlass image pull` and `push`.
 
-use windlass_core::image::{Descriptor, FetchLayers, pull as pull_image, push as push_image};
+use windlass_core::image::{Descriptor, FetchLayers, PushSummary, pull as pull_image, push as push_image};
 use windlass_core::platform::Platform;
 use windlass_core::reference::Reference;
 use windlass_core::{Error, ErrorKind, Result};
@@ -43,9 +43,16 @@ pub(super) async fn push(args: &PushArgs, session: &Session<'_>) -> Result<()> {
     let client = &session.host.registry_client;
     let push = async |job: &_| push_image(client, &store, &named.image, &references, job).await;
     let pushed = session.work(None, push).await?;
-    let (sent, mounted, existed) = (bytes(pushed.uploaded_bytes), pushed.mounted, pushed.existed);
-    session.output.note(&format!("{sent} sent; {mounted} blobs mounted, {existed} there already"));
+    session.output.note(&summary(&pushed));
     show(&references, &named.image, session)
+}
+
+fn summary(pushed: &PushSummary) -> String {
+    let PushSummary { uploaded, uploaded_bytes, mounted, existed, .. } = pushed;
+    if uploaded + mounted + existed == 0 {
+        return "the registry has this image already".to_owned();
+    }
+    format!("{uploaded} blobs sent ({}), {mounted} mounted, {existed} there already", bytes(*uploaded_bytes))
 }
 
 /// Prints what an image is called now: `reference@digest`, one a line.
