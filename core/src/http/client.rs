@@ -93,7 +93,8 @@ impl HttpSettings {
 /// The cause is the last link of the chain, which is what the user needs: `connection refused`.
 pub fn describe_failure(server: &str, error: reqwest::Error) -> Failure {
     let error = error.without_url();
-    let refused = has_io_error(&error, io::ErrorKind::ConnectionRefused);
+    // Neither an address without a listener nor a name without an address is likely to change.
+    let refused = has_io_error(&error, io::ErrorKind::ConnectionRefused) || is_unknown_name(&error);
     let tls = tls_cause(&error);
     let message = if error.is_connect() {
         format!("could not reach `{server}`")
@@ -132,10 +133,12 @@ enum Tls {
 /// What a repetition cannot change: a server without TLS, a certificate nobody vouches for.
 fn tls_cause(error: &reqwest::Error) -> Tls {
     let found = chain(error).find_map(|cause| {
-        cause.downcast_ref::<rustls::Error>().cloned().or_else(|| {
-            let io = cause.downcast_ref::<io::Error>()?;
-            io.get_ref()?.downcast_ref::<rustls::Error>().cloned()
-        })
+        let mut cause = cause;
+        // I/O errors leave what they wrap out of the chain.
+        while let Some(inner) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            cause = inner;
+        }
+        cause.downcast_ref::<rustls::Error>().cloned()
     });
     match found {
         Some(rustls::Error::InvalidCertificate(_)) => Tls::BadCertificate,
@@ -150,6 +153,11 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (d
 
 fn has_io_error(error: &reqwest::Error, kind: io::ErrorKind) -> bool {
     chain(error).any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == kind))
+}
+
+/// hyper's resolver has no type for this, only words.
+fn is_unknown_name(error: &reqwest::Error) -> bool {
+    error.is_connect() && chain(error).any(|cause| cause.to_string().starts_with("dns error"))
 }
 
 fn root_cause(error: &reqwest::Error) -> String {

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
-use super::Target;
 use crate::archive::{TarEntry, TarKind, recover};
 use crate::backend::Job;
 use crate::error::{Error, ErrorKind, Result};
@@ -142,8 +141,10 @@ impl<'a> DirectoryTarget<'a> {
     }
 }
 
-impl Target for DirectoryTarget<'_> {
-    fn add(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<()> {
+impl DirectoryTarget<'_> {
+    /// Adds one member. Directories come before what is in them, a file before its hard links;
+    /// the root comes first, with an empty path.
+    pub(super) fn add(&mut self, entry: &TarEntry, content: &mut dyn Read) -> Result<()> {
         self.make(entry, content).map_err(|error| {
             recover(error, |error| {
                 let shown = String::from_utf8_lossy(&entry.path).into_owned();
