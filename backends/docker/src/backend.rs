@@ -15,6 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::failure::failure;
 use crate::program::{Buildx, Program};
+use crate::store::Store;
 use crate::surroundings::Surroundings;
 use crate::{buildx, check, engine_build, image, plan, tag};
 
@@ -51,8 +52,16 @@ impl DockerBackend {
         Engine::connect(Endpoint::resolve(&self.surroundings)?)
     }
 
+    fn program(&self) -> Result<Program> {
+        Program::locate(&self.config.docker, &self.surroundings)
+    }
+
+    fn store(&self) -> Result<Store> {
+        Store::of(self.engine(), || self.program())
+    }
+
     async fn buildx(&self, job: &Job) -> Result<Buildx> {
-        Program::locate(&self.config.docker, &self.surroundings)?.buildx(job).await
+        self.program()?.buildx(job).await
     }
 
     async fn route(&self, job: &Job) -> Result<&Route> {
@@ -98,7 +107,7 @@ impl Backend for DockerBackend {
 
     async fn find(&self, reference: &Reference, scope: FindScope, job: &Job) -> Result<Option<FoundImage>> {
         if scope != FindScope::Registry
-            && let Some(found) = self.engine()?.find(reference, job).await?
+            && let Some(found) = self.store()?.find(reference, job).await?
         {
             return Ok(Some(found));
         }
@@ -120,9 +129,9 @@ impl Backend for DockerBackend {
             let buildx = self.buildx(job).await;
             return tag::in_registry(&self.host.registry_client, buildx, image, references, job).await;
         }
-        let engine = self.engine()?;
+        let store = self.store()?;
         for reference in references {
-            engine.tag(&image.reference.to_string(), reference, job).await?;
+            store.tag(&image.reference.to_string(), reference, job).await?;
         }
         Ok(())
     }

@@ -259,7 +259,7 @@ impl Engine {
 }
 
 /// What is known of an image of the store.
-fn found(reference: &Reference, image: &ImageInspect) -> FoundImage {
+pub(crate) fn found(reference: &Reference, image: &ImageInspect) -> FoundImage {
     let id: Option<Digest> = image.id.as_deref().and_then(|id| id.parse().ok());
     let descriptor = image.descriptor.as_ref().and_then(|descriptor| descriptor.digest.as_deref());
     let descriptor: Option<Digest> = descriptor.and_then(|digest| digest.parse().ok());

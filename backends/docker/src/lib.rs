@@ -14,7 +14,8 @@
 //!
 //! In reading order: `backend` is the protocol, `config` the options, `buildx` the child process,
 //! `command` its command line, `input` how the context reaches it, `outputs` where results go,
-//! `progress` what it says meanwhile, `engine` the API, `error` what can go wrong.
+//! `progress` what it says meanwhile, `engine` the API, `store` its images, `engine_build` the
+//! build without buildx, `failure` and `error` what can go wrong.
 
 mod backend;
 mod buildx;
@@ -34,6 +35,7 @@ mod plan;
 mod process;
 mod program;
 mod progress;
+mod store;
 mod surroundings;
 mod tag;
 mod version;
