@@ -5,13 +5,14 @@ use std::path::Path;
 use windlass_core::backend::{CheckReport, Job};
 use windlass_core::error::Error;
 use windlass_core::image::ImageStore;
+use windlass_core::registry::RegistryClient;
 
 use crate::backend::Oci;
 
 /// Below this, a build of any size will not fit.
 const LITTLE_SPACE_BYTES: u64 = 1 << 30;
 
-/// Looks at the store and the space for it.
+/// Looks at the store, the space for it, and the registries of the configuration.
 pub(crate) async fn run(oci: &Oci, job: &Job) -> CheckReport {
     let dir = oci.store_dir();
     let looked = job.blocking(move |_| {
@@ -20,7 +21,26 @@ pub(crate) async fn run(oci: &Oci, job: &Job) -> CheckReport {
         look_at_space(&dir, &mut report);
         Ok(report)
     });
-    looked.await.unwrap_or_default()
+    let mut report = looked.await.unwrap_or_default();
+    let client = &oci.host().registry_client;
+    for registry in client.settings().hosts.keys() {
+        look_at_registry(client, registry, &mut report, job).await;
+    }
+    report
+}
+
+/// Looks at a registry that the configuration speaks of.
+async fn look_at_registry(client: &RegistryClient, registry: &str, report: &mut CheckReport, job: &Job) {
+    let what = format!("registry {registry}");
+    match job.run(client.ping(registry, job)).await {
+        Ok(ping) if ping.accepted => report.good(what, "reachable"),
+        Ok(_) => {
+            report.warning(what, "reachable, and wants credentials", format!("run `docker login {registry}`"))
+        }
+        Err(error) => {
+            report.bad(what, in_words(&error), "see whether the address is right and the registry is up")
+        }
+    }
 }
 
 fn look_at_store(dir: &Path, report: &mut CheckReport) {

@@ -1,6 +1,7 @@
 //! Writing layers: what an instruction changed, as a compressed tar in the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::Write;
 
 use windlass_core::archive::unpack::TarReader;
@@ -18,7 +19,26 @@ use crate::stage::Layer;
 use crate::tree::{Content, Node, NodeKind, Stream, Tree, file_name, parent};
 
 /// The paths that an instruction changed in a tree.
-pub(crate) type Touched = BTreeSet<Vec<u8>>;
+///
+/// Each carries the number of the copy that it belongs to: files that are hard links of each other at
+/// their source are so in the layer if one copy took both, as with `cp -a`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Touched {
+    paths: BTreeMap<Vec<u8>, u32>,
+    copy: u32,
+}
+
+impl Touched {
+    /// Begins the next copy.
+    pub(crate) fn begin_copy(&mut self) {
+        self.copy += 1;
+    }
+
+    /// Notes a path of the current copy.
+    pub(crate) fn insert(&mut self, path: Vec<u8>) {
+        self.paths.insert(path, self.copy);
+    }
+}
 
 /// Writes the layer of the touched paths, with their parents as every layer has them, and tells the
 /// tree where the new content is.
@@ -46,7 +66,7 @@ pub(crate) fn write(
     let mut order = Vec::new();
     write_plain(&parts.plain, sources, &mut tar, step, job)?;
     order.extend(parts.plain.iter().map(|(path, _)| path.clone()));
-    for (stream, members) in &parts.streams {
+    for (stream, members) in parts.rounds.iter().flatten() {
         order.extend(write_stream(*stream, members, sources, &mut tar, job)?);
     }
     for (path, node, target) in &parts.links {
@@ -94,27 +114,42 @@ pub(crate) fn layer_type(compression: Compression) -> &'static str {
 #[derive(Default)]
 struct Parts {
     plain: Vec<(Vec<u8>, Node)>,
-    streams: BTreeMap<Stream, BTreeMap<u64, (Vec<u8>, Node)>>,
+    /// What is read from archives, by archive and member. A member that is wanted twice is read in a
+    /// further round.
+    rounds: Vec<BTreeMap<Stream, Members>>,
     /// Path, node, and the path of the file that it is a link to.
     links: Vec<(Vec<u8>, Node, Vec<u8>)>,
 }
 
-fn arrange(tree: &Tree, touched: &Touched) -> Result<Parts> {
-    let mut paths = touched.clone();
-    for path in touched {
-        let mut above = path.as_slice();
-        while !above.is_empty() {
-            above = parent(above);
-            if above.is_empty() || !paths.insert(above.to_vec()) {
-                break;
+/// Members of an archive by their number, each with its path.
+type Members = BTreeMap<u64, (Vec<u8>, Node)>;
+
+impl Parts {
+    fn add_member(&mut self, stream: Stream, member: u64, file: (Vec<u8>, Node)) {
+        for round in &mut self.rounds {
+            if let Entry::Vacant(place) = round.entry(stream).or_default().entry(member) {
+                place.insert(file);
+                return;
             }
+        }
+        self.rounds.push(BTreeMap::from([(stream, Members::from([(member, file)]))]));
+    }
+}
+
+fn arrange(tree: &Tree, touched: &Touched) -> Result<Parts> {
+    let mut paths = touched.paths.clone();
+    for path in touched.paths.keys() {
+        let mut above = parent(path);
+        while !above.is_empty() && !paths.contains_key(above) {
+            paths.insert(above.to_vec(), 0);
+            above = parent(above);
         }
     }
     // The root has no name of its own in a layer.
     paths.remove(&b""[..]);
     let mut parts = Parts::default();
-    let mut first: BTreeMap<Content, Vec<u8>> = BTreeMap::new();
-    for path in paths {
+    let mut first: BTreeMap<(u32, Content), Vec<u8>> = BTreeMap::new();
+    for (path, copy) in paths {
         if file_name(&path).starts_with(b".wh.") {
             let shown = String::from_utf8_lossy(&path).into_owned();
             return Err(Error::new(ErrorKind::BuildFailed, format!("`{shown}` cannot be in an image"))
@@ -125,15 +160,13 @@ fn arrange(tree: &Tree, touched: &Touched) -> Result<Parts> {
             parts.plain.push((path, node));
             continue;
         };
-        match (first.get(&content), content) {
+        match (first.get(&(copy, content)), content) {
             (Some(target), _) => parts.links.push((path, node, target.clone())),
             (None, content) => {
-                first.insert(content, path.clone());
+                first.insert((copy, content), path.clone());
                 match content {
                     Content::Entry { .. } => parts.plain.push((path, node)),
-                    Content::Member { stream, member } => {
-                        parts.streams.entry(stream).or_default().insert(member, (path, node));
-                    }
+                    Content::Member { stream, member } => parts.add_member(stream, member, (path, node)),
                 }
             }
         }
@@ -164,7 +197,7 @@ fn write_plain(
 /// Writes the wanted members of an archive, in its order, and returns their paths in that order.
 fn write_stream(
     stream: Stream,
-    wanted: &BTreeMap<u64, (Vec<u8>, Node)>,
+    wanted: &Members,
     sources: &Sources,
     tar: &mut TarWriter<impl Write>,
     job: &Job,

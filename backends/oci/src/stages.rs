@@ -202,7 +202,9 @@ impl<'a> Interpreter<'a> {
         if origin.context.is_none() {
             self.fetch(instructions::layers_read(&expanded, &origin.tree)?).await?;
         }
-        self.read_tree(&mut stage).await?;
+        if !expanded.link {
+            self.read_tree(&mut stage).await?;
+        }
         let owner = match &expanded.chown {
             Some(text) => Some(self.owner(&mut stage, text).await?),
             None => None,

@@ -31,6 +31,8 @@ struct Outcome {
     files: BTreeMap<String, String>,
     /// The names in each layer, in its order.
     layers: Vec<Vec<String>>,
+    /// What they are.
+    kinds: Vec<Vec<TarKind>>,
 }
 
 impl Bench {
@@ -110,10 +112,12 @@ impl Bench {
 fn read_layers(store: &ImageStore, image: Image) -> Outcome {
     let mut files: BTreeMap<String, String> = BTreeMap::new();
     let mut layers = Vec::new();
+    let mut all_kinds = Vec::new();
     for layer in &image.manifest.layers {
         let blob = std::io::BufReader::new(store.open_blob(&layer.digest).unwrap());
         let mut reader = TarReader::new(decompress(blob).unwrap());
         let mut names = Vec::new();
+        let mut kinds = Vec::new();
         while let Some(mut member) = reader.next_member().unwrap() {
             let mut content = String::new();
             member.read_to_string(&mut content).unwrap();
@@ -132,10 +136,12 @@ fn read_layers(store: &ImageStore, image: Image) -> Outcome {
             };
             files.insert(name.clone(), whole);
             names.push(name);
+            kinds.push(member.entry.kind.clone());
         }
         layers.push(names);
+        all_kinds.push(kinds);
     }
-    Outcome { image, files, layers }
+    Outcome { image, files, layers, kinds: all_kinds }
 }
 
 impl Outcome {
@@ -306,6 +312,16 @@ async fn links_of_the_stage_lead_the_way_and_stay() {
 }
 
 #[tokio::test]
+async fn a_linked_copy_does_not_look_at_the_stage() {
+    let bench = Bench::new();
+    bench.write("f", "f").write("root/usr/lib/old", "o").link("root/lib", "usr/lib");
+    let out = bench.build("FROM scratch AS s\nCOPY root /\nCOPY --link f /lib/x/f\nWORKDIR /lib/w\nFROM scratch\nCOPY --from=s / /\n").await;
+    assert_eq!(out.file("lib"), "755 0:0 dir");
+    assert_eq!((out.file("lib/x/f"), out.file("lib/w")), ("644 0:0 \"f\"", "755 0:0 dir"));
+    assert_eq!(out.file("usr/lib/old"), "644 0:0 \"o\"");
+}
+
+#[tokio::test]
 async fn links_of_the_context_are_followed_at_the_source_only() {
     let bench = Bench::new();
     bench.write("real/x", "x").link("l", "real").link("real/inner", "x").link("dangling", "nowhere");
@@ -332,6 +348,23 @@ async fn stages_give_files_with_owner_and_mode() {
     assert_eq!(out.file("opt/sub/g"), "644 0:0 \"g\"");
     assert_eq!(out.file("f"), "4711 9:9 \"f\"");
     assert_eq!(out.history()[0], "COPY /bin /opt # buildkit");
+}
+
+#[tokio::test]
+async fn hard_links_stay_within_one_copy() {
+    let bench = Bench::new();
+    bench.write("d/a", "a");
+    std::fs::hard_link(bench.path("d/a"), bench.path("d/b")).unwrap();
+    let out = bench
+        .build("FROM scratch AS s\nCOPY d /one\nCOPY d/a d/b /two/\nFROM scratch\nCOPY --from=s /one /x\nCOPY --from=s /one/a /one/b /y/\n")
+        .await;
+    let links = |layer: usize| {
+        out.kinds[layer].iter().filter(|kind| matches!(kind, TarKind::HardLink { .. })).count()
+    };
+    assert_eq!((links(0), links(1)), (1, 0));
+    for name in ["x/a", "x/b", "y/a", "y/b"] {
+        assert!(out.file(name).ends_with("\"a\""), "{name}");
+    }
 }
 
 #[tokio::test]
@@ -379,11 +412,13 @@ async fn add_unpacks_archives_and_copy_does_not() {
     assert_eq!(out.file("opt/sub"), "755 0:0 dir");
     assert_eq!(out.file("opt/sub/f"), "640 7:8 \"x\"");
     assert_eq!(out.file("opt/sub/g"), "640 7:8 \"x\"");
-    assert_eq!(out.file("opt/s"), "640 7:8 -> /sub");
+    assert_eq!(out.file("opt/s"), "777 7:8 -> /sub");
     // An absolute link of an archive leads to the root of the archive.
     assert_eq!(out.file("opt/sub/through"), "640 7:8 \"t\"");
     assert_eq!(out.file("opt/text.tar"), "644 0:0 \"no archive\"");
+    assert_eq!((out.file("own"), out.file("own/sub")), ("755 3:3 dir", "755 0:0 dir"));
     assert_eq!(out.file("own/sub/f"), "640 3:3 \"x\"");
+    assert_eq!(out.file("own/s"), "777 3:3 -> /sub");
     bench.write("evil.tar", evil_archive());
     let error = bench.refuse("FROM scratch\nADD evil.tar /\n").await;
     assert!(error.message().contains("evil.tar"), "{error:?}");

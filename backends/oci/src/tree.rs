@@ -11,6 +11,9 @@ pub(crate) type Node = image::Node<Content>;
 /// What a node is.
 pub(crate) type NodeKind = image::NodeKind<Content>;
 
+/// The permissions that Linux shows for every symbolic link.
+pub(crate) const LINK_MODE: u32 = 0o777;
+
 /// Where the content of a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Content {

@@ -9,7 +9,7 @@ use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
 
 use super::place::{Placer, no_directory};
 use crate::owner::Owner;
-use crate::tree::{Content, Node, Stream, file_name, join, kind_of, parent};
+use crate::tree::{Content, LINK_MODE, Node, NodeKind, Stream, file_name, join, kind_of, parent};
 
 impl Placer<'_> {
     /// Unpacks an archive of a context below a destination.
@@ -29,8 +29,13 @@ impl Placer<'_> {
                 .or_error(ErrorKind::BuildFailed, || format!("could not unpack `{name}`"))?;
             let Some(member) = member else { return Ok(()) };
             let entry = member.entry;
-            // The root of the archive says nothing about the destination.
-            if !entry.path.is_empty() {
+            // The root of the archive says nothing about the destination; and of devices and pipes
+            // BuildKit makes none since it unpacks by itself.
+            let device = matches!(
+                entry.kind,
+                TarKind::CharDevice { .. } | TarKind::BlockDevice { .. } | TarKind::Fifo
+            );
+            if !entry.path.is_empty() && !device {
                 self.unpack_member(&root, entry, Content::Member { stream, member: number })
                     .or_error(ErrorKind::BuildFailed, || format!("could not unpack `{name}`"))?;
             }
@@ -40,7 +45,7 @@ impl Placer<'_> {
 
     fn unpack_member(&mut self, root: &[u8], entry: TarEntry, content: Content) -> Result<()> {
         let path = self.place_in(root, &entry.path)?;
-        self.make_directories_for_member(parent(&path))?;
+        self.make_implied_directories(parent(&path))?;
         let mut node = match entry.kind {
             TarKind::HardLink { target } => self.link_target(root, &target, &entry.path)?,
             kind => {
@@ -51,6 +56,10 @@ impl Placer<'_> {
         };
         if let Some(Owner { uid, gid }) = self.settings.owner {
             (node.uid, node.gid) = (uid, gid);
+        }
+        if matches!(node.kind, NodeKind::Symlink { .. }) {
+            // Whatever an archive says, a link has no permissions of its own.
+            node.mode = LINK_MODE;
         }
         node.mtime = self.settings.unpacked_mtime.unwrap_or(node.mtime);
         // Unlike a copy, an archive may replace a directory with something else, and back.
@@ -77,11 +86,23 @@ impl Placer<'_> {
         Ok(join(&directory, file_name(path)))
     }
 
-    fn make_directories_for_member(&mut self, path: &[u8]) -> Result<()> {
-        match self.tree.get(path) {
-            Some(node) if node.is_directory() => Ok(()),
-            Some(_) => Err(no_directory(path)),
-            None => self.make_directories(path),
+    /// Makes the directories that an archive leaves out. Unlike all else they are the super-user's,
+    /// whatever `--chown` says.
+    fn make_implied_directories(&mut self, path: &[u8]) -> Result<()> {
+        let mut made = Vec::new();
+        let mut above = path;
+        loop {
+            match self.tree.get(above) {
+                Some(node) if node.is_directory() => break,
+                Some(_) => return Err(no_directory(above)),
+                None => made.push(above.to_vec()),
+            }
+            above = parent(above);
         }
+        for path in made.into_iter().rev() {
+            self.tree.insert(path.clone(), Node::directory(self.settings.made_mtime));
+            self.touched.insert(path);
+        }
+        Ok(())
     }
 }

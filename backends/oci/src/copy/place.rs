@@ -78,6 +78,7 @@ impl<'a> Placer<'a> {
     /// `NotFound` if the source does not exist; `BuildFailed` where a file would replace a directory
     /// or a directory a file; `Cancelled`.
     pub(crate) fn copy(&mut self, source: &Tree, path: &[u8], destination: &str) -> Result<()> {
+        self.touched.begin_copy();
         let followed = source.resolve(path)?;
         let Some(node) = source.get(&followed) else {
             let shown = String::from_utf8_lossy(path);

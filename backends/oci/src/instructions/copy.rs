@@ -41,6 +41,8 @@ pub(crate) struct Expanded {
     pub(crate) parents: bool,
     /// `--unpack`, or what ADD does without it.
     pub(crate) unpack: bool,
+    /// `--link`: the layer is made without a look at the stage. As for BuildKit, `--chmod` undoes it.
+    pub(crate) link: bool,
 }
 
 /// Where the files come from.
@@ -79,6 +81,7 @@ impl Expanded {
             exclude: copy.exclude.iter().map(expand).collect::<Result<_>>()?,
             parents: copy.parents,
             unpack: copy.unpack.unwrap_or(add),
+            link: copy.link && copy.chmod.is_none(),
         };
         match expanded.sources.iter().find_map(|source| refuse_remote(source, add)) {
             Some(refusal) => Err(refusal),
@@ -175,9 +178,11 @@ pub(crate) fn apply(
     };
     let place = copy.place(&stage.config.config.working_dir);
     let heredocs = workshop.add_heredocs(&copy.heredocs, job)?;
-    let mut tree = stage.tree.take().unwrap_or_default();
+    // With `--link` the layer is that of an empty stage; what it hides is seen when all layers are
+    // laid over each other again.
+    let mut tree = if copy.link { Arc::default() } else { stage.tree.take().unwrap_or_default() };
     let root = Arc::make_mut(&mut tree);
-    let mut touched = Touched::new();
+    let mut touched = Touched::default();
     for source in &copy.sources {
         let mut placer = Placer::new(root, &mut touched, &workshop.sources, &settings, job);
         let selected = select(&origin.tree, source)?;
@@ -201,7 +206,7 @@ pub(crate) fn apply(
     }
     let layer =
         layer::write(root, &touched, &workshop.sources, &workshop.store, workshop.compression, step, job)?;
-    stage.tree = Some(tree);
+    stage.tree = Some(tree).filter(|_| !copy.link);
     stage.record_layer(copy.created_by(), layer);
     Ok(())
 }

@@ -12,8 +12,8 @@ use crate::owner::Owner;
 use crate::stage::Stage;
 use crate::workshop::Workshop;
 
-/// Sets the working directory, and makes it where it is missing: that is a layer. The directories
-/// that are made belong to `owner`, the USER of the stage.
+/// Sets the working directory, and makes it where it is missing. The directories that are made belong
+/// to `owner`, the USER of the stage. There is a layer for it, as BuildKit has one, even if it is empty.
 pub(crate) fn apply(
     stage: &mut Stage,
     path: &str,
@@ -31,15 +31,10 @@ pub(crate) fn apply(
     }
     let mut tree = stage.tree.take().unwrap_or_default();
     let root = Arc::make_mut(&mut tree);
-    let mut touched = Touched::new();
+    let mut touched = Touched::default();
     let settings = Settings::for_directories(owner, workshop.epoch());
     let place = root.resolve(path.trim_start_matches('/').as_bytes())?;
     Placer::new(root, &mut touched, &workshop.sources, &settings, job).make_directories(&place)?;
-    if touched.is_empty() {
-        stage.tree = Some(tree);
-        stage.record(created_by);
-        return Ok(());
-    }
     let layer =
         layer::write(root, &touched, &workshop.sources, &workshop.store, workshop.compression, step, job)?;
     stage.tree = Some(tree);
