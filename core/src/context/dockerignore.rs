@@ -90,13 +90,7 @@ impl IgnoreRules {
     }
 
     fn decide(&self, path: &ContextPath) -> Option<&Rule> {
-        let bytes = path.as_bytes();
-        let slashes = bytes.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
-        let mut state = MatchState::default();
-        for end in slashes {
-            state = self.enter(&bytes[..end], &state).1;
-        }
-        self.apply(bytes, &state, |_, _| {})
+        Cursor::new(self).decide(path)
     }
 
     /// Says whether an entry is excluded that lies in a directory with this state.
@@ -136,6 +130,40 @@ impl IgnoreRules {
             }
         }
         last
+    }
+}
+
+/// Applies rules to many paths; those of one directory in a row share the work for it.
+#[derive(Debug)]
+pub(super) struct Cursor<'r> {
+    rules: &'r IgnoreRules,
+    /// The directories above the last path, outermost first.
+    above: Vec<(Vec<u8>, MatchState)>,
+}
+
+impl<'r> Cursor<'r> {
+    pub(super) fn new(rules: &'r IgnoreRules) -> Self {
+        Self { rules, above: Vec::new() }
+    }
+
+    /// Says whether a path is excluded.
+    pub(super) fn excluded(&mut self, path: &ContextPath) -> bool {
+        self.decide(path).is_some_and(|rule| !rule.negated)
+    }
+
+    fn decide(&mut self, path: &ContextPath) -> Option<&'r Rule> {
+        let bytes = path.as_bytes();
+        let is_above =
+            |directory: &[u8]| bytes.starts_with(directory) && bytes.get(directory.len()) == Some(&b'/');
+        while self.above.pop_if(|(directory, _)| !is_above(directory)).is_some() {}
+        let known = self.above.last().map_or(0, |(directory, _)| directory.len() + 1);
+        let top = MatchState::default();
+        for end in (known..bytes.len()).filter(|at| bytes[*at] == b'/') {
+            let directory = &bytes[..end];
+            let (_, state) = self.rules.enter(directory, self.above.last().map_or(&top, |(_, state)| state));
+            self.above.push((directory.to_vec(), state));
+        }
+        self.rules.apply(bytes, self.above.last().map_or(&top, |(_, state)| state), |_, _| {})
     }
 }
 

@@ -23,7 +23,14 @@ enum Kind {
     /// `**x`: the path ends with `x`.
     Suffix,
     /// The path matches an expression.
-    Expression { program: Vec<Instruction>, literal_start: Vec<u8>, literal_end: Vec<u8> },
+    Expression {
+        program: Vec<Instruction>,
+        /// Plain text at the start, at the end, and the longest anywhere: without these it cannot
+        /// match, and most paths lack them.
+        start: Vec<u8>,
+        end: Vec<u8>,
+        inside: Vec<u8>,
+    },
 }
 
 /// What is wrong with a pattern.
@@ -40,9 +47,11 @@ impl Pattern {
             Shape::Suffix => Kind::Suffix,
             Shape::Expression => {
                 let program = Parser::new(&expression).parse()?;
-                let literal_start = literal(program.iter());
-                let literal_end = literal(program.iter().rev());
-                Kind::Expression { program, literal_start, literal_end: reversed(&literal_end) }
+                let literals = literals(&program);
+                let start = literals.first().cloned().unwrap_or_default();
+                let end = literals.last().cloned().unwrap_or_default();
+                let inside = literals.into_iter().max_by_key(Vec::len).unwrap_or_default();
+                Kind::Expression { program, start, end, inside }
             }
         };
         Ok(Self { cleaned: cleaned.to_vec(), kind })
@@ -57,8 +66,8 @@ impl Pattern {
                 let suffix = &self.cleaned[2..];
                 path.ends_with(suffix) || suffix.strip_prefix(b"/") == Some(path)
             }
-            Kind::Expression { program, literal_start, literal_end } => {
-                path.starts_with(literal_start) && path.ends_with(literal_end) && run(program, path)
+            Kind::Expression { program, start, end, inside } => {
+                path.starts_with(start) && path.ends_with(end) && contains(path, inside) && run(program, path)
             }
         }
     }
@@ -72,27 +81,31 @@ impl Pattern {
             }
             Kind::Prefix => &self.cleaned[..self.cleaned.len() - 2],
             Kind::Suffix => return true,
-            Kind::Expression { literal_start, .. } => literal_start.as_slice(),
+            Kind::Expression { start, .. } => start.as_slice(),
         };
         let common = start.len().min(directory.len());
         start[..common] == directory[..common] && (start.len() <= common || start[common] == b'/')
     }
 }
 
-/// The plain characters that an expression starts with (or ends with, if it comes reversed).
-fn literal<'a>(program: impl Iterator<Item = &'a Instruction>) -> Vec<u8> {
-    let mut text = String::new();
+/// The plain text between the other instructions of a program, one piece more than there are
+/// others.
+fn literals(program: &[Instruction]) -> Vec<Vec<u8>> {
+    let mut literals = vec![String::new()];
     for instruction in program {
-        match instruction {
-            Instruction::One(Matcher::Literal(c)) if *c != char::REPLACEMENT_CHARACTER => text.push(*c),
-            _ => break,
+        match (instruction, literals.last_mut()) {
+            // A byte that is not UTF-8 has no one spelling.
+            (Instruction::One(Matcher::Literal(c)), Some(last)) if *c != char::REPLACEMENT_CHARACTER => {
+                last.push(*c)
+            }
+            _ => literals.push(String::new()),
         }
     }
-    text.into_bytes()
+    literals.into_iter().map(String::into_bytes).collect()
 }
 
-fn reversed(text: &[u8]) -> Vec<u8> {
-    String::from_utf8_lossy(text).chars().rev().collect::<String>().into_bytes()
+fn contains(path: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || path.windows(text.len()).any(|window| window == text)
 }
 
 /// The characters of a text as Go sees them: a byte that is not UTF-8 counts as U+FFFD.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::dockerignore::Cursor;
 use super::{Context, Entry, IgnoreRules};
 use crate::Result;
 use crate::backend::Job;
@@ -25,6 +26,7 @@ pub fn warnings(context: &Context, entries: &[Entry], job: &Job) -> Result<()> {
             settings.secret_patterns.join("\n").as_bytes(),
             Path::new("secret patterns of the configuration"),
         )?;
+        let mut patterns = Cursor::new(&patterns);
         let secrets: Vec<String> = entries
             .iter()
             .filter(|entry| entry.is_file() && patterns.excluded(&entry.path))
