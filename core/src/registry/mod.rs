@@ -23,6 +23,8 @@ mod exchange;
 mod manifests;
 mod refusal;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod upload;
 
 use std::collections::HashMap;
