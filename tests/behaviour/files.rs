@@ -1,0 +1,423 @@
+//! COPY and its sources: names, kinds, modes, where they land.
+
+use windlass_tests::scenario::{Content, Scenario, absent, at, only, scenario};
+
+/// The scenarios of this file.
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    [landing(), sources(), kinds(), names(), onto_a_base()].concat()
+}
+
+/// Where a COPY lands.
+fn landing() -> Vec<Scenario> {
+    vec![
+        scenario("copy_file_into_directory")
+            .file("a.txt", "alpha\n")
+            .dockerfile("FROM scratch\nCOPY a.txt /d/\n")
+            .expect(at("/d").directory().mode(0o755).owner(0, 0))
+            .expect(at("/d/a.txt").file("alpha\n").mode(0o644).owner(0, 0))
+            .expect(only("/", &["d", "d/a.txt"])),
+        scenario("copy_file_under_another_name")
+            .file("a.txt", "alpha\n")
+            .dockerfile("FROM scratch\nCOPY a.txt /d/b.txt\n")
+            .expect(only("/d", &["b.txt"])),
+        scenario("copy_file_over_a_file_of_the_base")
+            .file("a.txt", "alpha\n")
+            .dockerfile("FROM {busybox}\nCOPY a.txt /etc/passwd\n")
+            .expect(at("/etc/passwd").file("alpha\n")),
+        scenario("copy_directory_means_its_contents")
+            .file("src/one", "1")
+            .file("src/sub/two", "2")
+            .directory("src/empty")
+            .dockerfile("FROM scratch\nCOPY src /d\n")
+            .expect(only("/d", &["one", "sub", "sub/two", "empty"])),
+        scenario("copy_directory_with_trailing_slashes")
+            .file("src/one", "1")
+            .dockerfile("FROM scratch\nCOPY src/ /d/\n")
+            .expect(only("/", &["d", "d/one"])),
+        scenario("copy_directory_keeps_modes_below_the_top")
+            .directory("src")
+            .mode(0o750)
+            .file("src/sub/one", "1")
+            .dockerfile("FROM scratch\nCOPY src /d\n")
+            .expect(at("/d").directory().mode(0o755))
+            .expect(at("/d/sub").directory().mode(0o755)),
+        scenario("copy_several_sources")
+            .file("a.txt", "alpha\n")
+            .file("sub/b.txt", "beta\n")
+            .file("c/x", "x")
+            .dockerfile("FROM scratch\nCOPY a.txt sub/b.txt c /d/\n")
+            .expect(only("/d", &["a.txt", "b.txt", "x"])),
+        scenario("copy_same_source_twice_in_one_instruction")
+            .file("a.txt", "alpha\n")
+            .file("sub/a.txt", "beta\n")
+            .dockerfile("FROM scratch\nCOPY a.txt sub/a.txt /d/\n")
+            .expect(at("/d/a.txt").file("beta\n")),
+        scenario("copy_to_a_relative_workdir")
+            .file("a.txt", "alpha\n")
+            .dockerfile("FROM scratch\nWORKDIR /srv\nWORKDIR app\nCOPY a.txt here/\nCOPY a.txt ./b.txt\n")
+            .expect(only("/srv", &["app", "app/b.txt", "app/here", "app/here/a.txt"])),
+        scenario("copy_everything_to_the_workdir")
+            .file("a.txt", "alpha\n")
+            .file("sub/b.txt", "beta\n")
+            .dockerfile("FROM scratch\nWORKDIR /app\nCOPY . .\n")
+            .expect(only("/app", &["Dockerfile", "a.txt", "sub", "sub/b.txt"])),
+        scenario("copy_everything_to_the_root_when_there_is_no_workdir")
+            .file("a.txt", "alpha\n")
+            .dockerfile("FROM scratch\nCOPY . .\n")
+            .expect(only("/", &["Dockerfile", "a.txt"])),
+        scenario("copy_cleans_paths")
+            .file("sub/a.txt", "alpha\n")
+            .dockerfile("FROM scratch\nCOPY ./sub//../sub/a.txt /x/./y/../z//\nCOPY /sub/a.txt /b\n")
+            .expect(only("/", &["b", "x", "x/z", "x/z/a.txt"])),
+        scenario("copy_in_json_form")
+            .file("with space.txt", "alpha\n")
+            .dockerfile("FROM scratch\nCOPY [\"with space.txt\", \"/a dir/\"]\n")
+            .expect(only("/", &["a dir", "a dir/with space.txt"])),
+        scenario("later_copy_wins")
+            .file("a.txt", "alpha\n")
+            .file("b.txt", "beta\n")
+            .dockerfile("FROM scratch\nCOPY a.txt /x\nCOPY b.txt /x\n")
+            .expect(at("/x").file("beta\n")),
+        scenario("copy_variables_in_source_and_destination")
+            .file("v2/a.txt", "alpha\n")
+            .dockerfile("FROM scratch\nARG V=1\nENV HOME_DIR=/home/me\nCOPY v${V}/a.txt $HOME_DIR/\n")
+            .build_arg("V", "2")
+            .expect(only("/home/me", &["a.txt"])),
+        scenario("copy_link_makes_a_layer_of_its_own")
+            .file("a.txt", "alpha\n")
+            .dockerfile("FROM {busybox}\nCOPY --link a.txt /srv/app/\n")
+            .expect(at("/srv/app/a.txt").file("alpha\n")),
+        scenario("chmod_of_file_and_directory")
+            .file("a.txt", "alpha\n")
+            .file("src/sub/one", "1")
+            .dockerfile("FROM scratch\nCOPY --chmod=0640 a.txt /d/\nCOPY --chmod=711 src /e\n")
+            .expect(at("/d/a.txt").mode(0o640))
+            .expect(at("/e/sub").directory().mode(0o711))
+            .expect(at("/e/sub/one").mode(0o711)),
+        scenario("chown_by_numbers")
+            .file("a.txt", "alpha\n")
+            .file("src/one", "1")
+            .dockerfile(
+                "FROM scratch\nCOPY --chown=12:34 a.txt /d/\nCOPY --chown=56 a.txt /u\nCOPY --chown=7:8 src /e/f\n",
+            )
+            .expect(at("/d/a.txt").owner(12, 34))
+            .expect(at("/u").owner(56, 56))
+            .expect(at("/e/f/one").owner(7, 8)),
+        scenario("chown_by_names_of_the_base")
+            .file("a.txt", "alpha\n")
+            .dockerfile(
+                "FROM {busybox}\nCOPY --chown=app:staff a.txt /1\nCOPY --chown=www-data a.txt /2\n\
+                 COPY --chown=1000:staff a.txt /3\nCOPY --chown=app:7 a.txt /4\n",
+            )
+            .expect(at("/1").owner(1000, 50))
+            .expect(at("/2").owner(33, 33))
+            .expect(at("/3").owner(1000, 50))
+            .expect(at("/4").owner(1000, 7)),
+        scenario("chown_by_names_of_a_passwd_that_was_copied")
+            .file("passwd", "root:x:0:0::/:/bin/sh\nme:x:77:78::/:/bin/sh\n")
+            .file("group", "root:x:0:\nus:x:79:\n")
+            .file("a.txt", "alpha\n")
+            .dockerfile("FROM scratch\nCOPY passwd group /etc/\nCOPY --chown=me:us a.txt /\n")
+            .expect(at("/a.txt").owner(77, 79)),
+    ]
+}
+
+/// What a COPY picks.
+fn sources() -> Vec<Scenario> {
+    vec![
+        scenario("wildcard_in_the_last_part")
+            .files(&["a.txt", "b.txt", "c.md", "sub/d.txt", ".hidden.txt"])
+            .dockerfile("FROM scratch\nCOPY *.txt /d/\n")
+            .expect(only("/d", &[".hidden.txt", "a.txt", "b.txt"])),
+        scenario("wildcard_in_a_directory_part")
+            .files(&["p1/a", "p2/b", "q1/c"])
+            .dockerfile("FROM scratch\nCOPY p?/* /d/\n")
+            .expect(only("/d", &["a", "b"])),
+        scenario("wildcard_of_directories_merges_their_contents")
+            .file("p1/a", "1")
+            .file("p1/same", "1")
+            .file("p2/b", "2")
+            .file("p2/same", "2")
+            .dockerfile("FROM scratch\nCOPY p* /d/\n")
+            .expect(only("/d", &["a", "b", "same"]))
+            .expect(at("/d/same").file("2")),
+        scenario("wildcard_with_a_class")
+            .files(&["a1", "b1", "c1", "d1"])
+            .dockerfile("FROM scratch\nCOPY [a-b]1 [^a-c]1 /d/\n")
+            .expect(only("/d", &["a1", "b1", "d1"])),
+        scenario("wildcard_escaped")
+            .files(&["arr[0].txt", "arr0.txt", "star"])
+            .dockerfile("FROM scratch\nCOPY arr[[]0].txt /d/\n")
+            .expect(only("/d", &["arr[0].txt"])),
+        scenario("wildcard_that_matches_one_file")
+            .files(&["only.txt"])
+            .dockerfile("FROM scratch\nCOPY onl*.txt /d/renamed\n")
+            .expect(only("/d", &["renamed"])),
+    ]
+}
+
+/// What files are.
+fn kinds() -> Vec<Scenario> {
+    vec![
+        scenario("permission_bits_are_kept")
+            .file("d/private", "")
+            .mode(0o600)
+            .file("d/tool", "")
+            .mode(0o755)
+            .file("d/setuid", "")
+            .mode(0o4755)
+            .file("d/setgid", "")
+            .mode(0o2755)
+            .file("d/readonly", "")
+            .mode(0o444)
+            .file("d/nothing", "")
+            .mode(0o000)
+            .directory("d/sticky")
+            .mode(0o1777)
+            .directory("d/group")
+            .mode(0o2775)
+            .directory("d/secret")
+            .mode(0o700)
+            .dockerfile("FROM scratch\nCOPY d /d\n")
+            .expect(at("/d/private").mode(0o600))
+            .expect(at("/d/tool").mode(0o755))
+            .expect(at("/d/setuid").mode(0o4755))
+            .expect(at("/d/setgid").mode(0o2755))
+            .expect(at("/d/readonly").mode(0o444))
+            .expect(at("/d/nothing").mode(0o000))
+            .expect(at("/d/sticky").mode(0o1777))
+            .expect(at("/d/group").mode(0o2775))
+            .expect(at("/d/secret").mode(0o700)),
+        scenario("links_in_a_directory_stay_links")
+            .file("d/file", "content")
+            .file("d/sub/inner", "inner")
+            .symlink("d/relative", "file")
+            .symlink("d/absolute", "/etc/passwd")
+            .symlink("d/dangling", "no/such/file")
+            .symlink("d/up", "../../../outside")
+            .symlink("d/to-directory", "sub")
+            .symlink("d/to-itself", "to-itself")
+            .dockerfile("FROM scratch\nCOPY d /d\n")
+            .expect(at("/d/relative").symlink("file"))
+            .expect(at("/d/absolute").symlink("/etc/passwd"))
+            .expect(at("/d/dangling").symlink("no/such/file"))
+            .expect(at("/d/up").symlink("../../../outside"))
+            .expect(at("/d/to-directory").symlink("sub"))
+            .expect(at("/d/to-itself").symlink("to-itself"))
+            .expect(absent("/d/to-directory/inner")),
+        scenario("link_named_as_source_is_followed")
+            .file("file", "content")
+            .file("sub/inner", "inner")
+            .symlink("link", "file")
+            .symlink("dirlink", "sub")
+            .dockerfile("FROM scratch\nCOPY link /d/\nCOPY dirlink /e\n")
+            .expect(at("/d/link").file("content"))
+            .expect(at("/e/inner").file("inner")),
+        scenario("path_through_a_link_of_the_context")
+            .file("sub/inner", "inner")
+            .symlink("dirlink", "sub")
+            .dockerfile("FROM scratch\nCOPY dirlink/inner /d/\n")
+            .expect(only("/d", &["inner"])),
+        scenario("hard_links_of_the_context")
+            .file("d/first", "content")
+            .hard_link("d/second", "d/first")
+            .hard_link("d/sub/third", "d/first")
+            .dockerfile("FROM scratch\nCOPY d /d\n")
+            .expect(at("/d/first").file("content"))
+            .expect(at("/d/second").same_file_as("/d/first"))
+            .expect(at("/d/sub/third").same_file_as("/d/first")),
+        scenario("empty_files_and_directories")
+            .file("d/empty", "")
+            .directory("d/nothing/in/here")
+            .dockerfile("FROM scratch\nCOPY d /d\n")
+            .expect(at("/d/empty").file(""))
+            .expect(at("/d/nothing/in/here").directory().mode(0o755)),
+        scenario("sockets_and_pipes_are_left_out")
+            .file("d/file", "content")
+            .special("d/pipe", Content::Fifo)
+            .special("d/socket", Content::Socket)
+            .dockerfile("FROM scratch\nCOPY d /d\n")
+            .expect(at("/d/file").file("content"))
+            .expect_on("oci", only("/d", &["file"]))
+            .warns_on("oci", "d/pipe")
+            .warns_on("oci", "d/socket")
+            .differs("/d/pipe", "buildx sends it: it copies pipes; windlass leaves them out and warns")
+            .differs("/d/socket", "buildx sends an empty file in its place, which no one can want"),
+        scenario("file_of_some_megabytes")
+            .file("big", noise(6_000_001))
+            .file("zeros", vec![0; 3 << 20])
+            .dockerfile("FROM scratch\nCOPY big zeros /\n")
+            .expect(at("/big").file(noise(6_000_001)).size(6_000_001))
+            .expect(at("/zeros").size(3 << 20)),
+        scenario("files_of_all_small_sizes")
+            .file("d/511", noise(511))
+            .file("d/512", noise(512))
+            .file("d/513", noise(513))
+            .file("d/10240", noise(10_240))
+            .dockerfile("FROM scratch\nCOPY d /d\n")
+            .expect(at("/d/511").file(noise(511)))
+            .expect(at("/d/512").file(noise(512)))
+            .expect(at("/d/513").file(noise(513)))
+            .expect(at("/d/10240").file(noise(10_240))),
+    ]
+}
+
+/// What files are called.
+fn names() -> Vec<Scenario> {
+    const LONG: &str = "a-name-of-one-hundred-and-twenty-bytes-which-the-old-tar-header-has-no-room-for-so-that-it-must-\
+                        go-into-a-record-of-its-own";
+    const LONGEST: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\
+                           yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\
+                           zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz";
+    assert_eq!(LONGEST.len(), 255, "as long as a name can be");
+    let deep = (1..60).map(|n| format!("directory-{n:02}")).collect::<Vec<_>>().join("/");
+    vec![
+        scenario("names_that_are_not_ascii")
+            .file("d/ünï çödé.txt", "1")
+            .file("d/日本語/ファイル", "2")
+            .file("d/🚀", "3")
+            .file("d/e\u{301}", "decomposed")
+            .file("d/\u{e9}", "composed")
+            .dockerfile("FROM scratch\nCOPY d /d\nCOPY d/日本語 /日本\n")
+            .expect(at("/d/ünï çödé.txt").file("1"))
+            .expect(at("/d/e\u{301}").file("decomposed"))
+            .expect(at("/d/\u{e9}").file("composed"))
+            .expect(at("/日本/ファイル").file("2")),
+        scenario("names_with_odd_characters")
+            .files(&[
+                "d/a b",
+                "d/tab\there",
+                "d/new\nline",
+                "d/quote\"'",
+                "d/back\\slash",
+                "d/$HOME",
+                "d/#x",
+                "d/-rf",
+                "d/a:b",
+                "d/%41",
+                "d/...",
+                "d/ lead",
+                "d/trail ",
+            ])
+            .dockerfile("FROM scratch\nCOPY d /d\n")
+            .expect(only(
+                "/d",
+                &[
+                    "a b",
+                    "tab\there",
+                    "new\nline",
+                    "quote\"'",
+                    "back\\slash",
+                    "$HOME",
+                    "#x",
+                    "-rf",
+                    "a:b",
+                    "%41",
+                    "...",
+                    " lead",
+                    "trail ",
+                ],
+            )),
+        scenario("long_names")
+            .file(format!("d/{LONG}"), "long")
+            .file(format!("d/{LONGEST}"), "longest")
+            .symlink("d/link", LONG)
+            .symlink(format!("d/l{}", &LONG[1..]), LONGEST)
+            .dockerfile("FROM scratch\nCOPY d /d\n")
+            .expect(at(format!("/d/{LONG}")).file("long"))
+            .expect(at(format!("/d/{LONGEST}")).file("longest"))
+            .expect(at("/d/link").symlink(LONG)),
+        scenario("deep_paths")
+            .file(format!("d/{deep}/file"), "deep")
+            .dockerfile("FROM scratch\nCOPY d /d\n")
+            .expect(at(format!("/d/{deep}/file")).file("deep")),
+        scenario("names_that_are_not_utf8")
+            .file(b"d/latin-\xe9-1", "1")
+            .file(b"d/\xff\xfe/x", "2")
+            .dockerfile("FROM scratch\nCOPY d /d\n"),
+        scenario("names_that_mean_something_in_a_layer")
+            .files(&["d/ok", "d/.wh", "d/wh.x"])
+            .dockerfile("FROM scratch\nCOPY d /d\n")
+            .expect(only("/d", &["ok", ".wh", "wh.x"])),
+    ]
+}
+
+/// COPY onto what a base image brings.
+fn onto_a_base() -> Vec<Scenario> {
+    vec![
+        scenario("copy_below_a_link_of_the_base")
+            .file("a.txt", "alpha\n")
+            .dockerfile("FROM {busybox}\nCOPY a.txt /lib64/sub/\nCOPY a.txt /var/run/\n")
+            .expect(at("/lib/sub/a.txt").file("alpha\n"))
+            .expect(at("/run/a.txt").file("alpha\n"))
+            .expect(at("/lib64").symlink("lib"))
+            .expect(at("/var/run").symlink("../run")),
+        scenario("copy_below_a_link_of_debian")
+            .file("a.txt", "alpha\n")
+            .dockerfile("FROM {debian}\nCOPY a.txt /lib/windlass/\nCOPY --chown=daemon:mail a.txt /bin/a\n")
+            .expect(at("/usr/lib/windlass/a.txt").file("alpha\n").owner(0, 0))
+            .expect(at("/usr/bin/a").file("alpha\n").owner(1, 8))
+            .expect(at("/lib").symlink("usr/lib"))
+            .expect(at("/bin").symlink("usr/bin")),
+        scenario("copy_directory_onto_a_link_to_a_directory")
+            .file("src/one", "1")
+            .dockerfile("FROM {busybox}\nCOPY src /lib64\nCOPY src /var/run/\n")
+            .expect(at("/lib/one").file("1"))
+            .expect(at("/lib64").symlink("lib")),
+        scenario("copy_below_a_link_that_was_copied")
+            .file("a.txt", "alpha\n")
+            .file("tree/real/x", "x")
+            .symlink("tree/alias", "real")
+            .symlink("tree/absolute", "/real")
+            .dockerfile("FROM scratch\nCOPY tree /\nCOPY a.txt /alias/\nCOPY a.txt /absolute/b.txt\n")
+            .expect(only("/real", &["a.txt", "b.txt", "x"])),
+        scenario("copy_file_onto_a_link_to_a_file")
+            .file("a.txt", "alpha\n")
+            .file("tree/real", "real")
+            .symlink("tree/alias", "real")
+            .dockerfile("FROM scratch\nCOPY tree /\nCOPY a.txt /alias\n")
+            .expect(at("/alias").symlink("real"))
+            .expect(at("/real").file("alpha\n")),
+        scenario("copied_directories_bring_their_modes_and_owners")
+            .file("a.txt", "alpha\n")
+            .file("tree/tmp/t", "t")
+            .file("tree/home/app/h", "h")
+            .dockerfile("FROM {busybox}\nCOPY a.txt /tmp/\nCOPY a.txt /root/\nCOPY tree /\n")
+            .expect(at("/root").directory().mode(0o700))
+            .expect(at("/tmp/a.txt").file("alpha\n"))
+            .expect(at("/tmp").directory().mode(0o755))
+            .expect(at("/home/app").directory().mode(0o755).owner(0, 0))
+            .expect(at("/home/app/h").file("h")),
+        scenario("copy_directory_over_a_directory_merges")
+            .file("one/a", "1")
+            .file("one/sub/b", "1")
+            .file("two/a", "2")
+            .file("two/sub/c", "2")
+            .dockerfile("FROM scratch\nCOPY one /d\nCOPY two /d\n")
+            .expect(only("/d", &["a", "sub", "sub/b", "sub/c"]))
+            .expect(at("/d/a").file("2")),
+        scenario("copy_a_link_over_a_file")
+            .file("one/x", "file")
+            .symlink("two/x", "elsewhere")
+            .dockerfile("FROM scratch\nCOPY one /d\nCOPY two /d\n")
+            .expect(at("/d/x").symlink("elsewhere")),
+        scenario("copy_a_file_over_a_link")
+            .symlink("one/x", "elsewhere")
+            .file("two/x", "file")
+            .dockerfile("FROM scratch\nCOPY one /d\nCOPY two /d\n")
+            .expect(at("/d/x").file("file"))
+            .expect(absent("/d/elsewhere")),
+    ]
+}
+
+/// Bytes that do not compress, the same every time.
+pub(crate) fn noise(size_bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..size_bytes).map(|_| next()).collect()
+}

@@ -1,0 +1,53 @@
+//! The behaviour suite: every scenario on every backend, against the real engine and the real registry.
+//!
+//! A scenario makes three tests: `oci::NAME` and `docker::NAME` build it and hold the image, or the error, against
+//! what the scenario says; `same::NAME` compares the two images, every file and the config. A backend that lacks a
+//! capability shows as ignored with the capability's name, never as passed.
+//!
+//! Scenarios are data and stand in the files of this directory by theme; what is no scenario (outputs, cancelling,
+//! daemons that are down) is in files that have `trials()`. How one is run: `suite.rs`; on what: `world.rs`.
+
+mod config;
+mod contents;
+mod errors;
+mod files;
+mod ignore;
+mod left_over;
+mod rig;
+mod stages;
+mod suite;
+mod world;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+use windlass_tests::service::Absent;
+
+use world::World;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let scenarios = [
+        files::scenarios(),
+        ignore::scenarios(),
+        contents::scenarios(),
+        stages::scenarios(),
+        config::scenarios(),
+        errors::scenarios(),
+    ]
+    .concat();
+    let trials = match World::new() {
+        Ok(world) => suite::trials(&world, scenarios),
+        Err(absent) => vec![without_services(absent)],
+    };
+    assert!(!trials.is_empty(), "a suite without tests proves nothing");
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// What the suite is where the services are not: ignored, or failed where they were promised.
+fn without_services(absent: Absent) -> Trial {
+    Trial::ignorable_test("all", move || match absent {
+        Absent::Missing(reason) => Err(reason.into()),
+        Absent::Ignored(reason) => Ok(Completion::ignored_with(reason)),
+    })
+}
