@@ -107,10 +107,14 @@ async fn list(args: &ListArgs, program: &Program) -> Result<()> {
                 table.row(row(entry));
             }
             session.output.result(&table.render())?;
-            session.output.note(&format!("{files} files, {}", bytes(size_bytes)));
+            session.output.note(&format!("{}, {}", count(files as u64), bytes(size_bytes)));
             Ok(())
         }
     }
+}
+
+fn count(files: u64) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
 }
 
 fn row(entry: &Entry) -> [String; 3] {
@@ -257,13 +261,8 @@ async fn pack(args: &PackArgs, program: &Program) -> Result<()> {
             .await
         })
         .await?;
-    let packed = format!(
-        "{} files, {} in {}",
-        summary.files,
-        bytes(summary.content_bytes),
-        bytes(summary.packed_bytes)
-    );
-    session.output.note(&packed);
+    let (content, packed) = (bytes(summary.content_bytes), bytes(summary.packed_bytes));
+    session.output.note(&format!("{}, {content} in {packed}", count(summary.files)));
     match session.output.format {
         Format::Json => session.output.json(&serde_json::json!({
             "written": args.output,

@@ -43,7 +43,8 @@ fn as_text(whole: &Plan<'_>) -> String {
         let found = if plan.found.is_some() { "exists: nothing would be built" } else { "not found" };
         facts.row(["fingerprint", &format!("{fingerprint} ({found})")]);
     }
-    let context = format!("{} entries, {}", plan.context.entries, bytes(plan.context.size_bytes));
+    let entries = if plan.context.entries == 1 { "entry" } else { "entries" };
+    let context = format!("{} {entries}, {}", plan.context.entries, bytes(plan.context.size_bytes));
     facts.row(["context", &context]);
     format!("{}\n{}\n{}", facts.render(), stages(plan), actions(plan))
 }

@@ -11,9 +11,6 @@ use super::plain::amount;
 use super::style::Style;
 use super::{Display, clean, to_stderr};
 
-/// How much of the log of a step that failed is printed above the error.
-const LOG_LINES: usize = 20;
-
 /// Draws on the terminal.
 pub(crate) struct Tty {
     style: Style,
@@ -27,7 +24,8 @@ struct Running {
     started: Instant,
     items: BTreeMap<String, (u64, Option<u64>)>,
     amount: String,
-    log: Vec<String>,
+    /// The last line of its log.
+    last_line: String,
 }
 
 impl Tty {
@@ -49,7 +47,7 @@ impl Tty {
             started: Instant::now(),
             items: BTreeMap::new(),
             amount: String::new(),
-            log: Vec::new(),
+            last_line: String::new(),
         }
     }
 
@@ -65,13 +63,8 @@ impl Tty {
             StepOutcome::Done => self.line(&format!("{} {name} {seconds:.1}s", self.style.good("✓"))),
             StepOutcome::Cached => self.line(&format!("{} {name} cached", self.style.good("✓"))),
             StepOutcome::Cancelled => self.line(&format!("{} {name} cancelled", self.style.warning("-"))),
-            StepOutcome::Failed(_) => {
-                self.line(&format!("{} {name} failed", self.style.failure("✗")));
-                let skipped = running.log.len().saturating_sub(LOG_LINES);
-                for line in &running.log[skipped..] {
-                    self.line(&self.style.dim(&format!("  | {line}")));
-                }
-            }
+            // Why, and the end of its log, are in the error that follows.
+            StepOutcome::Failed(_) => self.line(&format!("{} {name} failed", self.style.failure("✗"))),
         }
     }
 
@@ -84,9 +77,7 @@ impl Tty {
 impl Running {
     fn show(&self) {
         let mut message = self.name.clone();
-        for more in
-            [Some(&self.amount), self.log.last()].into_iter().flatten().filter(|more| !more.is_empty())
-        {
+        for more in [&self.amount, &self.last_line].into_iter().filter(|more| !more.is_empty()) {
             message += "  ";
             message += more;
         }
@@ -100,10 +91,10 @@ impl Running {
     }
 
     fn logged(&mut self, line: &str) {
-        self.log.extend(clean(line).lines().map(|line| line.replace('\t', "    ")));
-        let surplus = self.log.len().saturating_sub(2 * LOG_LINES);
-        self.log.drain(..surplus);
-        self.show();
+        if let Some(last) = clean(line).lines().rfind(|line| !line.trim().is_empty()) {
+            self.last_line = last.replace('\t', " ");
+            self.show();
+        }
     }
 }
 
