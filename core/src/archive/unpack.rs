@@ -310,7 +310,9 @@ mod tests {
         header.set_entry_type(EntryType::new(kind));
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         if let Some(ustar) = header.as_ustar_mut() {
             ustar.name[..name.len()].copy_from_slice(name);
             ustar.linkname[..4].copy_from_slice(b"../x");

@@ -79,7 +79,8 @@ fn times_and_order_do_not_count() {
 
 #[test]
 fn everything_in_the_tree_counts() {
-    let changes: &[(&str, fn(&Path))] = &[
+    type Edit = fn(&Path);
+    let changes: &[(&str, Edit)] = &[
         ("content", |root| fs::write(root.join("src/a"), "A").expect("written")),
         ("a new empty directory", |root| fs::create_dir(root.join("new")).expect("created")),
         ("a name", |root| fs::rename(root.join("src/a"), root.join("src/c")).expect("renamed")),
