@@ -135,7 +135,7 @@ impl Pipeline {
         for (index, backend) in self.backends.iter().enumerate() {
             let last = index + 1 == self.backends.len();
             match self.build_on(backend.as_ref(), request.clone(), options, job).await {
-                Err(error) if error.kind().is_unavailable() && !last => {
+                Err(error) if !last && is_missing(backend.as_ref(), &error, job).await => {
                     let reason = error.to_string();
                     let name = backend.name().to_owned();
                     job.events.warn(format!("backend `{name}` is unavailable, trying the next: {reason}"));
@@ -299,6 +299,12 @@ impl Pipeline {
     }
 }
 
+/// Tells a backend that is not there from one whose registry is not: another backend would meet
+/// the same registry. The backend's own check knows.
+async fn is_missing(backend: &dyn Backend, error: &Error, job: &Job) -> bool {
+    error.kind().is_unavailable() && !backend.check(job).await.is_good()
+}
+
 /// A request whose references are settled.
 struct Wanted {
     request: BuildRequest,
@@ -385,3 +391,6 @@ async fn summarise(request: &BuildRequest, job: &Job) -> Result<ContextSummary> 
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

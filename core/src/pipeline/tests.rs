@@ -1,0 +1,236 @@
+//! The pipeline over backends that only pretend.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::archive::ArchiveSettings;
+use crate::backend::{Capabilities, CheckReport, Feature};
+use crate::backend_registry::{BackendSetup, BackendType};
+use crate::context::{Context, ContextPath};
+use crate::output::Output;
+use crate::registry::{RegistryClient, RegistrySettings};
+use crate::request::DockerfileSource;
+
+/// Answers as it is told, and remembers what it was asked.
+#[derive(Debug)]
+struct Fake {
+    name: &'static str,
+    capabilities: Capabilities,
+    /// The doctor says that builds work.
+    well: bool,
+    /// `find` finds everything.
+    full: bool,
+    /// What `build` fails with.
+    failure: Option<ErrorKind>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Fake {
+    fn new(name: &'static str) -> Self {
+        let features = [Feature::Store, Feature::Push, Feature::OciArchive];
+        Self {
+            name,
+            capabilities: Capabilities::of(features),
+            well: true,
+            full: false,
+            failure: None,
+            asked: Mutex::default(),
+        }
+    }
+
+    fn note(&self, what: String) {
+        self.asked.lock().expect("no test panics while it holds this").push(what);
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("no test panics while it holds this").clone()
+    }
+}
+
+#[async_trait]
+impl Backend for Fake {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn check(&self, _: &Job) -> CheckReport {
+        let mut report = CheckReport::default();
+        if !self.well {
+            report.bad("the machine", "is off", "switch it on");
+        }
+        report
+    }
+
+    async fn find(&self, reference: &Reference, scope: FindScope, _: &Job) -> Result<Option<FoundImage>> {
+        self.note(format!("find {} {scope:?}", reference.familiar_name()));
+        Ok(self.full.then(|| FoundImage {
+            reference: reference.clone(),
+            digest: Some(Digest::of("found")),
+            image_id: None,
+            platforms: Vec::new(),
+            in_registry: scope == FindScope::Registry,
+        }))
+    }
+
+    async fn tag(&self, _: &FoundImage, references: &[Reference], _: &Job) -> Result<()> {
+        let names: Vec<String> = references.iter().map(Reference::familiar).collect();
+        self.note(format!("tag {}", names.join(" ")));
+        Ok(())
+    }
+
+    async fn plan(&self, _: &BuildRequest, _: &Job) -> Result<Vec<PlannedAction>> {
+        Ok(Vec::new())
+    }
+
+    async fn build(&self, request: &BuildRequest, _: &Job) -> Result<BuiltImage> {
+        self.note("build".to_owned());
+        match self.failure {
+            Some(kind) => Err(Error::new(kind, "no luck")),
+            None => Ok(BuiltImage {
+                references: request.tags.clone(),
+                digest: Some(Digest::of("built")),
+                image_id: None,
+                platforms: Vec::new(),
+                backend: self.name.to_owned(),
+                reused: false,
+                written: Vec::new(),
+                metadata: serde_json::Map::new(),
+            }),
+        }
+    }
+}
+
+fn pipeline(backends: &[&Arc<Fake>], dir: &Path) -> Pipeline {
+    let host = Host {
+        environment: BTreeMap::new(),
+        home_dir: None,
+        current_dir: dir.to_owned(),
+        cache_dir: dir.join("cache"),
+        state_dir: dir.join("state"),
+        registry_client: RegistryClient::new(RegistrySettings::default()).expect("no files are named"),
+        archive: ArchiveSettings::default(),
+    };
+    let registry = BackendRegistry::new().with(BackendType {
+        name: "mighty",
+        summary: "can do everything",
+        capabilities: || Capabilities::of(Feature::ALL.iter().copied()),
+        factory: |_: BackendSetup| Err(Error::new(ErrorKind::InvalidConfig, "is never made")),
+    });
+    let backends = backends.iter().map(|&backend| backend.clone() as Arc<dyn Backend>).collect();
+    Pipeline::new(registry, backends, Arc::new(host)).expect("there is a backend")
+}
+
+fn request() -> BuildRequest {
+    let mut context = Context::empty();
+    context.insert(ContextPath::from_clean("a"), "a", 0o644);
+    let dockerfile = DockerfileSource {
+        shown: "Dockerfile".into(),
+        path: None,
+        in_context: None,
+        content: "FROM scratch\nCOPY a /\n".into(),
+    };
+    BuildRequest::new(context, dockerfile)
+}
+
+fn tagged(tag: &str) -> BuildRequest {
+    BuildRequest { tags: vec![tag.parse().expect("a reference")], ..request() }
+}
+
+async fn build(pipeline: &Pipeline, request: BuildRequest, reuse: Reuse) -> Result<BuildReport> {
+    pipeline.build(request, &PipelineOptions { reuse, explain: false }, &Job::silent()).await
+}
+
+#[tokio::test]
+async fn an_untagged_build_is_looked_for_under_its_fingerprint() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let empty = Arc::new(Fake::new("empty"));
+    let report = build(&pipeline(&[&empty], dir.path()), request(), Reuse::default()).await.expect("builds");
+    assert_eq!(empty.asked(), ["find localhost/image Store", "build"]);
+    assert!(report.image.references[0].tag().is_some_and(|tag| tag.starts_with("fp-")));
+
+    let full = Arc::new(Fake { full: true, ..Fake::new("full") });
+    let report = build(&pipeline(&[&full], dir.path()), request(), Reuse::default()).await.expect("finds");
+    assert_eq!(full.asked(), ["find localhost/image Store"]);
+    assert!(report.image.reused && report.image.digest == Some(Digest::of("found")));
+}
+
+#[tokio::test]
+async fn a_tag_of_the_user_is_never_taken_for_its_content() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let full = Arc::new(Fake { full: true, ..Fake::new("full") });
+    let pipeline = pipeline(&[&full], dir.path());
+    build(&pipeline, tagged("r.io/app:1"), Reuse::default()).await.expect("builds");
+    assert_eq!(full.asked(), ["build"]);
+    // With --reuse the fingerprint's tag is asked for, and the user's tag put on what is found.
+    let pushed = BuildRequest { outputs: vec![Output::push()], ..tagged("r.io/app:1") };
+    build(&pipeline, pushed, Reuse::Always).await.expect("finds");
+    assert_eq!(full.asked()[1..], ["find r.io/app Registry", "tag r.io/app:1"]);
+}
+
+#[tokio::test]
+async fn nothing_is_looked_for_where_it_must_be_built() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let full = Arc::new(Fake { full: true, ..Fake::new("full") });
+    let pipeline = pipeline(&[&full], dir.path());
+    build(&pipeline, request(), Reuse::Never).await.expect("builds");
+    let archive = BuildRequest { outputs: vec!["type=oci,dest=x".parse().expect("an output")], ..request() };
+    build(&pipeline, archive, Reuse::Always).await.expect("builds");
+    assert_eq!(full.asked(), ["build", "build"]);
+}
+
+#[tokio::test]
+async fn the_next_backend_is_tried_only_where_one_is_not_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let next = Arc::new(Fake::new("next"));
+    let unavailable = Some(ErrorKind::Unavailable);
+    for (well, failure, moves_on) in [
+        (false, unavailable, true),
+        // It is the registry that cannot be reached: the next backend would meet it too.
+        (true, unavailable, false),
+        (false, Some(ErrorKind::BuildFailed), false),
+        (false, Some(ErrorKind::Cancelled), false),
+    ] {
+        let first = Arc::new(Fake { well, failure, ..Fake::new("first") });
+        let result = build(&pipeline(&[&first, &next], dir.path()), tagged("app"), Reuse::Never).await;
+        match result {
+            Ok(report) => {
+                assert!(moves_on, "{failure:?}");
+                assert_eq!(report.image.backend, "next");
+                assert_eq!(report.passed_over[0].backend, "first");
+            }
+            Err(error) => assert!(!moves_on && Some(error.kind()) == failure, "{error:?}"),
+        }
+    }
+    assert_eq!(next.asked(), ["build"]);
+}
+
+#[tokio::test]
+async fn what_a_backend_lacks_is_refused_before_any_work() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let backend = Arc::new(Fake::new("small"));
+    let wanted = BuildRequest { target: Some("test".to_owned()), ..request() };
+    let error =
+        build(&pipeline(&[&backend], dir.path()), wanted, Reuse::default()).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.message().contains("`--target`") && error.message().contains("`small`"), "{error:?}");
+    assert!(error.hints()[0].contains("mighty"), "{error:?}");
+    assert!(backend.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_push_needs_a_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let backend = Arc::new(Fake::new("any"));
+    let wanted = BuildRequest { outputs: vec![Output::push()], ..request() };
+    let error =
+        build(&pipeline(&[&backend], dir.path()), wanted, Reuse::default()).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(backend.asked().is_empty());
+}
