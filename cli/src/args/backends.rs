@@ -14,11 +14,8 @@ pub(crate) enum BackendsCommand {
     List,
     /// Reach everything that a build would need, and say what is wrong and what to do next.
     Check {
-        /// The backends to check [default: the one that would build; all with --all]
+        /// The backends to check [default: all; then only the one that would build decides the exit code]
         #[arg(value_name = "NAME")]
         names: Vec<String>,
-        /// Check all types and all configured backends.
-        #[arg(long, conflicts_with = "names")]
-        all: bool,
     },
 }
