@@ -58,6 +58,7 @@ fn prepare(oci: &Oci, request: &BuildRequest) -> Result<Prepared> {
 /// As [`windlass_core::backend::Backend::build`] says.
 pub(crate) async fn build(oci: &Oci, request: &BuildRequest, job: &Job) -> Result<BuiltImage> {
     let prepared = prepare(oci, request)?;
+    deliver::check_writable(request, &oci.host().current_dir)?;
     warn(&prepared.dockerfile, request, job);
     let store = ImageStore::open(oci.store_dir())?;
     let client = oci.host().registry_client.clone();

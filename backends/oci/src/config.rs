@@ -11,11 +11,9 @@ pub struct OciConfig {
     /// The directory of the image store; `images` in the cache directory if not set. Backends and
     /// the `image` commands that shall see the same images need the same directory.
     pub store: Option<PathBuf>,
-    /// Layers that were built before are taken from the store. On unless set to `false`.
-    pub layer_cache: Option<bool>,
 }
 
 impl OciConfig {
     /// The names of the options, for messages.
-    pub const OPTIONS: &[&str] = &["store", "layer-cache"];
+    pub const OPTIONS: &[&str] = &["store"];
 }

@@ -1,14 +1,16 @@
 //! Bringing a finished image to its outputs: the store, registries, files.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
 use windlass_core::backend::Job;
 use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
 use windlass_core::image::{
     self, ArchiveForm, Descriptor, Image, ImageStore, NamedImage, export_layout, root_filesystem_dir,
-    root_filesystem_tar, save_archive, write_archive,
+    root_filesystem_tar, write_archive,
 };
 use windlass_core::output::{Destination, Output, OutputKind};
 use windlass_core::platform::Platform;
@@ -16,6 +18,8 @@ use windlass_core::request::BuildRequest;
 
 use crate::base::Bases;
 use crate::outputs;
+
+const WRITE_BUFFER: usize = 1 << 20;
 
 /// Refuses outputs that cannot work, before any work: `several` platforms in a form that holds one,
 /// files in directories that do not exist.
@@ -42,6 +46,21 @@ pub(crate) fn check(request: &BuildRequest, current_dir: &Path, several: bool) -
         }
         if !is_file(output) && path.exists() && !path.is_dir() {
             return error(format!("`{}` of `--output {output}` is no directory", path.display()));
+        }
+    }
+    Ok(())
+}
+
+/// Finds out before any work that a file could not be written after it.
+///
+/// # Errors
+/// `LocalIo`.
+pub(crate) fn check_writable(request: &BuildRequest, current_dir: &Path) -> Result<()> {
+    for output in request.outputs.iter().filter(|output| is_file(output)) {
+        if let Some(Destination::Path(path)) = &output.destination
+            && !is_special(&current_dir.join(path))
+        {
+            drop(file_beside(&current_dir.join(path))?);
         }
     }
     Ok(())
@@ -120,8 +139,10 @@ async fn export(
 fn to_path(store: &ImageStore, output: &Output, image: NamedImage, path: &Path, job: &Job) -> Result<()> {
     match output.kind {
         OutputKind::Oci if !is_file(output) => export_layout(store, &[image], path, job),
-        OutputKind::Oci => save_archive(store, &[image], ArchiveForm::Oci, path, job),
-        OutputKind::Docker => save_archive(store, &[image], ArchiveForm::Docker, path, job),
+        OutputKind::Oci => whole_file(path, |out| write_archive(store, &[image], ArchiveForm::Oci, out, job)),
+        OutputKind::Docker => {
+            whole_file(path, |out| write_archive(store, &[image], ArchiveForm::Docker, out, job))
+        }
         OutputKind::Tar => {
             let image = only_image(store, &image.image)?;
             whole_file(path, |out| root_filesystem_tar(store, &image, out, job))
@@ -142,7 +163,7 @@ fn to_path(store: &ImageStore, output: &Output, image: NamedImage, path: &Path, 
 }
 
 fn to_stdout(store: &ImageStore, output: &Output, image: NamedImage, job: &Job) -> Result<()> {
-    let out = BufWriter::with_capacity(1 << 20, io::stdout().lock());
+    let out = BufWriter::with_capacity(WRITE_BUFFER, io::stdout().lock());
     match output.kind {
         OutputKind::Oci => write_archive(store, &[image], ArchiveForm::Oci, out, job),
         OutputKind::Docker if output.destination.is_some() => {
@@ -170,17 +191,37 @@ fn directory_of(platform: &Platform) -> String {
     platform.to_string().replace('/', "_")
 }
 
-/// Writes a file that appears as a whole or not at all.
+/// Writes a file that appears as a whole or not at all. What is no regular file (a pipe, a device) is
+/// written into: it cannot be replaced.
 fn whole_file(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
     let failed = || format!("could not write `{}`", path.display());
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let beside = tempfile::Builder::new().prefix(".windlass-").tempfile_in(parent);
-    let beside = beside.or_error(ErrorKind::LocalIo, failed)?;
-    let mut out = BufWriter::with_capacity(1 << 20, beside.as_file());
+    if is_special(path) {
+        let file = File::options().write(true).open(path).or_error(ErrorKind::LocalIo, failed)?;
+        let mut out = BufWriter::with_capacity(WRITE_BUFFER, &file);
+        write(&mut out)?;
+        return out.flush().or_error(ErrorKind::LocalIo, failed);
+    }
+    let beside = file_beside(path)?;
+    let mut out = BufWriter::with_capacity(WRITE_BUFFER, beside.as_file());
     write(&mut out)?;
     out.flush().or_error(ErrorKind::LocalIo, failed)?;
     drop(out);
     beside.as_file().sync_all().or_error(ErrorKind::LocalIo, failed)?;
     beside.persist(path).or_error(ErrorKind::LocalIo, failed)?;
     Ok(())
+}
+
+fn is_special(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
+/// A file beside the one that it will become; gone when it is dropped.
+fn file_beside(path: &Path) -> Result<NamedTempFile> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    tempfile::Builder::new()
+        .prefix(".windlass-")
+        // As any program would leave it: the umask decides.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(parent)
+        .or_error(ErrorKind::LocalIo, || format!("could not write `{}`", path.display()))
 }

@@ -12,10 +12,9 @@ use windlass_core::dockerfile::{
 };
 use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::platform::Platform;
-use windlass_core::reference::Reference;
 use windlass_core::request::{BuildRequest, NamedContext};
 
-use crate::base::{BaseImage, Bases};
+use crate::base::Bases;
 use crate::instructions::{self, Expanded, Origin};
 use crate::owner::{Owner, OwnerSpec};
 use crate::preflight;
@@ -140,9 +139,9 @@ impl<'a> Interpreter<'a> {
     async fn base(&mut self, base: &Base, platform: &Platform) -> Result<Stage> {
         let image = match base {
             Base::Scratch => return Ok(Stage::on_scratch(platform.clone(), self.created.clone())),
-            Base::Image(reference) => self.image(reference, platform).await?,
+            Base::Image(reference) => self.bases.image(reference, platform, self.job).await?,
             Base::Context(name) => match &self.request.build_contexts[name] {
-                NamedContext::Image(reference) => self.image(reference, platform).await?,
+                NamedContext::Image(reference) => self.bases.image(reference, platform, self.job).await?,
                 NamedContext::OciLayout { directory, tag, digest } => {
                     self.bases.layout(directory, tag.clone(), *digest, platform, self.job).await?
                 }
@@ -156,12 +155,6 @@ impl<'a> Interpreter<'a> {
             self.workshop.sources.add_layer(layer.diff_id, layer.descriptor.clone());
         }
         Ok(Stage::on_image(image.config, image.layers, platform.clone(), self.created.clone()))
-    }
-
-    async fn image(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage> {
-        let step = self.job.events.step(format!("[internal] load metadata for {}", reference.familiar()));
-        let image = self.bases.image(reference, platform, self.job).await;
-        step.end(image)
     }
 
     async fn instruction(

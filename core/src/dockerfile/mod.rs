@@ -13,6 +13,8 @@
 mod duration;
 mod expand;
 mod flags;
+mod graph;
+mod healthcheck;
 mod heredoc;
 mod instruction;
 mod lines;
@@ -22,6 +24,7 @@ mod pattern;
 mod plan;
 mod predefined;
 mod source;
+mod substitution;
 mod words;
 
 use std::path::Path;

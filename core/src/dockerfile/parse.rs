@@ -1,13 +1,10 @@
 //! From logical lines to instructions and stages, with BuildKit's rules and refusals.
 
-use super::duration::parse_duration;
 use super::flags::{BadFlag, Flags, Takes};
 use super::heredoc::Heredoc;
-use super::instruction::{
-    Argument, CommandLine, Copy, Healthcheck, Instruction, InstructionKind, Run, Stage,
-};
+use super::instruction::{Argument, CommandLine, Copy, Instruction, InstructionKind, Run, Stage};
 use super::lines::LogicalLine;
-use super::words::{self, NoArray, NoPairs};
+use super::words::{self, BadPairs, NoArray};
 use super::{Location, Source};
 use crate::Result;
 use crate::error::{Error, nearest};
@@ -32,9 +29,6 @@ const INSTRUCTIONS: &[&str] = &[
     "VOLUME",
     "WORKDIR",
 ];
-
-/// No healthcheck waits shorter than this: 1 ms, as the engine demands.
-const SHORTEST_WAIT: i64 = 1_000_000;
 
 /// What one logical line is.
 pub(super) enum Parsed {
@@ -110,21 +104,21 @@ fn unknown(source: &Source, location: Location, word: &str) -> Error {
 }
 
 /// One instruction while it is read.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     source: &'a Source,
     line: &'a LogicalLine,
     name: &'a str,
     flags: &'a [String],
-    rest: &'a str,
+    pub(super) rest: &'a str,
     escape: char,
 }
 
 impl Reader<'_> {
-    fn error(&self, message: impl Into<String>) -> Error {
+    pub(super) fn error(&self, message: impl Into<String>) -> Error {
         self.source.error(self.line.location, message)
     }
 
-    fn flags(&self, known: &[(&'static str, Takes)]) -> Result<Flags> {
+    pub(super) fn flags(&self, known: &[(&'static str, Takes)]) -> Result<Flags> {
         Flags::read(self.name, self.flags, known).map_err(|BadFlag { message, hint }| {
             let error = self.error(message);
             match hint {
@@ -138,7 +132,7 @@ impl Reader<'_> {
         self.flags(&[]).map(|_| ())
     }
 
-    fn needs_argument(&self) -> Error {
+    pub(super) fn needs_argument(&self) -> Error {
         self.error(format!("{} needs at least one argument", self.name))
     }
 
@@ -199,9 +193,9 @@ impl Reader<'_> {
         self.no_flags()?;
         let name = self.name;
         let pairs = words::pairs(self.rest, self.escape).map_err(|why| match why {
-            NoPairs::NoValue => self.error(format!("{name} needs a name and a value")),
-            NoPairs::NoName => self.error(format!("a name of {name} is empty")),
-            NoPairs::NoEquals(word) => self
+            BadPairs::ValueMissing => self.error(format!("{name} needs a name and a value")),
+            BadPairs::NameEmpty => self.error(format!("a name of {name} is empty")),
+            BadPairs::WithoutEquals(word) => self
                 .error(format!("`{word}` has no `=`"))
                 .with_hint(format!("write `{name} NAME=value`, with quotes around a value that has blanks")),
         })?;
@@ -209,7 +203,7 @@ impl Reader<'_> {
     }
 
     /// The JSON form, or `None` for any other.
-    fn array(&self, text: &str) -> Result<Option<Vec<String>>> {
+    pub(super) fn array(&self, text: &str) -> Result<Option<Vec<String>>> {
         match words::json_array(text) {
             Ok(array) => Ok(Some(array)),
             Err(NoArray::NotJson) => Ok(None),
@@ -365,60 +359,5 @@ impl Reader<'_> {
             expression.push_str(&heredoc.name);
         }
         Ok(expression)
-    }
-
-    fn healthcheck(&self) -> Result<Healthcheck> {
-        let (word, rest) = words::split_name(self.rest);
-        let kind = word.to_ascii_uppercase();
-        let mut check = Healthcheck {
-            test: vec![kind.clone()],
-            interval: 0,
-            timeout: 0,
-            start_period: 0,
-            start_interval: 0,
-            retries: 0,
-        };
-        match kind.as_str() {
-            "" => return Err(self.needs_argument()),
-            "NONE" if rest.is_empty() => return Ok(check),
-            "NONE" => return Err(self.error("HEALTHCHECK NONE takes no arguments")),
-            "CMD" => {}
-            _ => {
-                return Err(self
-                    .error(format!("unknown type `{word}` of HEALTHCHECK"))
-                    .with_hint("write `HEALTHCHECK CMD command` or `HEALTHCHECK NONE`"));
-            }
-        }
-        let names = ["interval", "timeout", "start-period", "start-interval", "retries"];
-        let flags = self.flags(&names.map(|name| (name, Takes::Value)))?;
-        check.test = match self.array(rest)? {
-            Some(array) if !array.is_empty() => ["CMD".to_owned()].into_iter().chain(array).collect(),
-            None if !rest.is_empty() => vec!["CMD-SHELL".to_owned(), rest.to_owned()],
-            _ => return Err(self.error("a command is missing after HEALTHCHECK CMD")),
-        };
-        check.interval = self.wait(&flags, "interval")?;
-        check.timeout = self.wait(&flags, "timeout")?;
-        check.start_period = self.wait(&flags, "start-period")?;
-        check.start_interval = self.wait(&flags, "start-interval")?;
-        if let Some(retries) = flags.value("retries") {
-            check.retries = retries
-                .parse::<i32>()
-                .ok()
-                .and_then(|count| u32::try_from(count).ok())
-                .ok_or_else(|| self.error(format!("`--retries` is a count, not `{retries}`")))?;
-        }
-        Ok(check)
-    }
-
-    fn wait(&self, flags: &Flags, name: &str) -> Result<i64> {
-        let Some(text) = flags.value(name) else { return Ok(0) };
-        match parse_duration(&text) {
-            Some(0) => Ok(0),
-            Some(wait) if wait >= SHORTEST_WAIT => Ok(wait),
-            Some(_) => Err(self.error(format!("`--{name}` cannot be less than 1ms"))),
-            None => Err(self
-                .error(format!("`--{name}` is a duration, not `{text}`"))
-                .with_hint("a duration is a number with a unit: `500ms`, `30s`, `1m30s`")),
-        }
     }
 }

@@ -112,29 +112,29 @@ pub(super) fn json_array(text: &str) -> Result<Vec<String>, NoArray> {
 
 /// Why `NAME=value …` cannot be read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum NoPairs {
+pub(super) enum BadPairs {
     /// `NAME` alone.
-    NoValue,
+    ValueMissing,
     /// A word among pairs that has no `=`.
-    NoEquals(String),
+    WithoutEquals(String),
     /// `=value`.
-    NoName,
+    NameEmpty,
 }
 
 /// Reads `NAME=value …`, or the old form `NAME value`.
-pub(super) fn pairs(text: &str, escape: char) -> Result<Vec<(String, String)>, NoPairs> {
+pub(super) fn pairs(text: &str, escape: char) -> Result<Vec<(String, String)>, BadPairs> {
     let words = quoted(text, escape);
     let Some(first) = words.first() else { return Ok(Vec::new()) };
     if !first.contains('=') {
-        let (name, value) = text.split_once(BLANKS).ok_or(NoPairs::NoValue)?;
+        let (name, value) = text.split_once(BLANKS).ok_or(BadPairs::ValueMissing)?;
         return Ok(vec![(name.to_owned(), value.trim_start_matches(BLANKS).to_owned())]);
     }
     words
         .into_iter()
         .map(|word| match word.split_once('=') {
-            Some(("", _)) => Err(NoPairs::NoName),
+            Some(("", _)) => Err(BadPairs::NameEmpty),
             Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-            None => Err(NoPairs::NoEquals(word)),
+            None => Err(BadPairs::WithoutEquals(word)),
         })
         .collect()
 }
@@ -157,8 +157,8 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(read("a=1 b=\"x y\" c=x\\ y"), [pair("a", "1"), pair("b", "\"x y\""), pair("c", "x\\ y")]);
         assert_eq!(read("a  b c = d"), [pair("a", "b c = d")]);
-        assert_eq!(pairs("a=1 b", '\\'), Err(NoPairs::NoEquals("b".to_owned())));
-        assert_eq!(pairs("a", '\\'), Err(NoPairs::NoValue));
+        assert_eq!(pairs("a=1 b", '\\'), Err(BadPairs::WithoutEquals("b".to_owned())));
+        assert_eq!(pairs("a", '\\'), Err(BadPairs::ValueMissing));
     }
 
     #[test]

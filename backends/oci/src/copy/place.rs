@@ -97,7 +97,7 @@ impl<'a> Placer<'a> {
         if existing.is_some_and(Node::is_directory) {
             target = join(&target, file_name(path));
         }
-        self.make_directories(&parent(&target).to_vec())?;
+        self.make_directories(parent(&target))?;
         self.put(target, node.clone())
     }
 

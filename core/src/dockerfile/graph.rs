@@ -1,0 +1,110 @@
+//! How stages hang together: what each takes from which, and what must not be.
+
+use std::collections::BTreeSet;
+
+use super::instruction::{Instruction, InstructionKind};
+use super::plan::{Base, PlanInput, StagePlan};
+use super::{Dockerfile, Location};
+use crate::Result;
+
+/// Something that a stage takes from elsewhere.
+pub(super) struct Source {
+    pub(super) base: Base,
+    pub(super) location: Location,
+    pub(super) is_base: bool,
+}
+
+/// The instructions that a stage records with ONBUILD.
+pub(super) fn triggers(
+    dockerfile: &Dockerfile,
+    stage: usize,
+    location: Location,
+) -> Result<Vec<Instruction>> {
+    let recorded = dockerfile.stages[stage].instructions.iter();
+    recorded
+        .filter_map(|instruction| match &instruction.kind {
+            InstructionKind::Onbuild(trigger) => Some(dockerfile.parse_trigger(trigger, location)),
+            _ => None,
+        })
+        .collect()
+}
+
+pub(super) fn add_sources(
+    dockerfile: &Dockerfile,
+    instruction: &Instruction,
+    input: &PlanInput<'_>,
+    sources: &mut Vec<Source>,
+) -> Result<()> {
+    let location = instruction.location;
+    let add = |from: &str| {
+        let base = StagePlan::copy_source(dockerfile, from, location, input.contexts)?;
+        sources.push(Source { base, location, is_base: false });
+        Ok(())
+    };
+    match &instruction.kind {
+        InstructionKind::Copy(copy) => copy.from.as_deref().map_or(Ok(()), add),
+        InstructionKind::Run(run) => run
+            .flags
+            .iter()
+            .filter_map(|flag| flag.strip_prefix("--mount="))
+            .filter_map(|mount| mount.split(',').find_map(|field| field.strip_prefix("from=")))
+            // Variables are expanded here, in the scope of the stage: only the interpreter knows.
+            .filter(|from| !from.contains('$'))
+            .try_for_each(add),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses stages that need each other, as BuildKit does even where the target needs neither.
+pub(super) fn refuse_cycles(dockerfile: &Dockerfile, sources: &[Vec<Source>]) -> Result<()> {
+    fn visit(
+        index: usize,
+        sources: &[Vec<Source>],
+        path: &mut Vec<usize>,
+        good: &mut BTreeSet<usize>,
+    ) -> Option<Location> {
+        if good.contains(&index) {
+            return None;
+        }
+        path.push(index);
+        for source in &sources[index] {
+            let Base::Stage(next) = source.base else { continue };
+            if path.contains(&next) {
+                path.push(next);
+                return Some(source.location);
+            }
+            if let Some(location) = visit(next, sources, path, good) {
+                return Some(location);
+            }
+        }
+        path.pop();
+        good.insert(index);
+        None
+    }
+    let mut good = BTreeSet::new();
+    for index in 0..sources.len() {
+        let mut path = Vec::new();
+        if let Some(location) = visit(index, sources, &mut path, &mut good) {
+            let start = path.iter().position(|stage| Some(stage) == path.last()).unwrap_or_default();
+            let names: Vec<String> =
+                path[start..].iter().map(|stage| dockerfile.stages[*stage].label()).collect();
+            let message = match &names[..] {
+                [name, _] => format!("the stage `{name}` copies from itself"),
+                _ => format!("stages need each other: {}", names.join(" → ")),
+            };
+            return Err(dockerfile.source.error(location, message));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn refuse_later(dockerfile: &Dockerfile, index: usize, sources: &[Source]) -> Result<()> {
+    let later = sources.iter().find_map(|source| match source.base {
+        Base::Stage(other) if other > index && !source.is_base => Some((other, source.location)),
+        _ => None,
+    });
+    let Some((other, location)) = later else { return Ok(()) };
+    let (this, other) = (dockerfile.stages[index].label(), dockerfile.stages[other].label());
+    let message = format!("the stage `{this}` cannot copy from `{other}`, which comes after it");
+    Err(dockerfile.source.error(location, message).with_hint(format!("move the stage `{other}` up")))
+}
