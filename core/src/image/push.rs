@@ -75,7 +75,7 @@ impl Push<'_> {
         let bytes = self.store.read(image, DOCUMENT_LIMIT_BYTES)?;
         // A registry that has the manifest has everything it names.
         let by_digest = repository.with_digest(image.digest);
-        let there = self.client.head_manifest(&by_digest, self.job).await?.is_some();
+        let there = self.client.has_manifest(&by_digest, self.job).await?;
         if there {
             self.step.log(format!("{} is there", image.digest));
         } else {

@@ -47,15 +47,16 @@ impl RegistryClient {
     /// # Errors
     /// `Denied`, with a hint how to log in; `Unavailable` with the cause; `TimedOut`; `Cancelled`.
     pub async fn head_manifest(&self, reference: &Reference, job: &Job) -> Result<Option<Descriptor>> {
-        let response = match self.ask(Method::HEAD, reference, job).await? {
-            Answer::Success(response) => response,
-            Answer::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND => return Ok(None),
-            // Some registries do not know HEAD.
-            Answer::Refused(refusal) if refusal.status == StatusCode::METHOD_NOT_ALLOWED => {
-                return self.optional_manifest(reference, job).await;
-            }
-            Answer::Refused(refusal) => return Err(self.not_asked(refusal, reference, job).await),
-        };
+        let response =
+            match self.ask(Method::HEAD, reference, Scope::pull(reference.repository()), job).await? {
+                Answer::Success(response) => response,
+                Answer::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND => return Ok(None),
+                // Some registries do not know HEAD.
+                Answer::Refused(refusal) if refusal.status == StatusCode::METHOD_NOT_ALLOWED => {
+                    return self.optional_manifest(reference, job).await;
+                }
+                Answer::Refused(refusal) => return Err(self.not_asked(refusal, reference, job).await),
+            };
         match described(response.headers(), reference) {
             Some(descriptor) => {
                 check_digest(reference, descriptor.digest)?;
@@ -66,16 +67,38 @@ impl RegistryClient {
         }
     }
 
+    /// Asks whether a repository that we push to has a manifest or index.
+    ///
+    /// # Errors
+    /// As [`RegistryClient::head_manifest`].
+    pub async fn has_manifest(&self, reference: &Reference, job: &Job) -> Result<bool> {
+        match self.ask(Method::HEAD, reference, Scope::push(reference.repository()), job).await? {
+            Answer::Success(_) => Ok(true),
+            // A registry that does not know HEAD is sent everything again.
+            Answer::Refused(refusal)
+                if matches!(refusal.status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) =>
+            {
+                Ok(false)
+            }
+            Answer::Refused(refusal) => {
+                let endpoint = self.endpoint(reference.registry())?;
+                let message = format!("could not push to `{}`", reference.name());
+                Err(self.refused(refusal, &message, &endpoint, reference.repository(), job).await)
+            }
+        }
+    }
+
     /// Fetches a manifest or index as the bytes that its digest is of.
     ///
     /// # Errors
     /// `NotFound`; `Corrupt` if the bytes are not those of the digest asked for; and as
     /// [`RegistryClient::head_manifest`].
     pub async fn manifest(&self, reference: &Reference, job: &Job) -> Result<(Descriptor, Bytes)> {
-        let response = match self.ask(Method::GET, reference, job).await? {
-            Answer::Success(response) => response,
-            Answer::Refused(refusal) => return Err(self.not_asked(refusal, reference, job).await),
-        };
+        let response =
+            match self.ask(Method::GET, reference, Scope::pull(reference.repository()), job).await? {
+                Answer::Success(response) => response,
+                Answer::Refused(refusal) => return Err(self.not_asked(refusal, reference, job).await),
+            };
         let announced = digest_header(response.headers());
         let media_type = media_type(response.headers());
         let registry = reference.registry();
@@ -225,12 +248,11 @@ impl RegistryClient {
         })
     }
 
-    async fn ask(&self, method: Method, reference: &Reference, job: &Job) -> Result<Answer> {
+    async fn ask(&self, method: Method, reference: &Reference, scope: Scope, job: &Job) -> Result<Answer> {
         let endpoint = self.endpoint(reference.registry())?;
         let url = endpoint.url(reference.repository(), &format!("manifests/{}", name_of(reference)));
         let accept = HeaderValue::from_str(&ACCEPTED_DOCUMENTS.join(", ")).expect("media types are ASCII");
-        let request =
-            Request::new(&endpoint, Scope::pull(reference.repository()), method, url).header(ACCEPT, accept);
+        let request = Request::new(&endpoint, scope, method, url).header(ACCEPT, accept);
         self.exchange(&request, job).await
     }
 

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
@@ -197,8 +197,7 @@ fn merge(from: &Path, to: &Path) -> io::Result<()> {
                 // Ours may forbid to take its content out.
                 fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700))?;
                 merge(&entry.path(), &target)?;
-                fs::set_permissions(&target, attributes.permissions())?;
-                File::open(&target)?.set_modified(attributes.modified()?)?;
+                take_over(&target, &attributes)?;
                 continue;
             }
             Ok(there) if there.is_dir() => fs::remove_dir_all(&target)?,
@@ -208,6 +207,18 @@ fn merge(from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(entry.path(), &target)?;
     }
     Ok(())
+}
+
+/// Gives a directory that was there the attributes of the one that is merged into it.
+fn take_over(directory: &Path, attributes: &fs::Metadata) -> io::Result<()> {
+    let there = fs::symlink_metadata(directory)?;
+    if (there.uid(), there.gid()) != (attributes.uid(), attributes.gid()) {
+        std::os::unix::fs::lchown(directory, Some(attributes.uid()), Some(attributes.gid()))?;
+    }
+    fs::set_permissions(directory, attributes.permissions())?;
+    let time = Timespec { tv_sec: attributes.mtime(), tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    Ok(rustix::fs::utimensat(CWD, directory, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 fn failed(dest: &Path, error: io::Error) -> Error {
@@ -221,7 +232,6 @@ mod tests {
     use crate::image::ImageStore;
     use crate::image::root_filesystem::root_filesystem_dir;
     use crate::image::tests::{file, image, link};
-    use std::os::unix::fs::MetadataExt;
 
     fn export(layers: &[Vec<(TarEntry, &'static str)>], dest: &Path) -> Result<()> {
         let dir = tempfile::tempdir().expect("temporary directory");
