@@ -8,7 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::documents::{Descriptor, to_bytes};
-use super::layout::{INDEX_FILE, LAYOUT_CONTENT, LAYOUT_FILE, NamedImage, index_of, parts};
+use super::layout_export::{LAYOUT_CONTENT, index_of, parts};
+use super::layout_import::{INDEX_FILE, LAYOUT_FILE, NamedImage};
 use super::selection::Image;
 use super::store::ImageStore;
 use crate::archive::{TarEntry, TarKind, TarWriter, recover};

@@ -5,19 +5,20 @@
 //! could be part of an image goes into the store as it comes; what turns out not to belong
 //! to one is removed by the next prune.
 
+mod docker;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 
 use super::archive_export::{DOCKER_MANIFEST_FILE, DockerImage};
-use super::config::ImageConfig;
-use super::documents::{DOCUMENT_LIMIT_BYTES, Descriptor, Document, Manifest, to_bytes};
-use super::layout::{INDEX_FILE, NamedImage, parts, references, without_names};
+use super::documents::{DOCUMENT_LIMIT_BYTES, Descriptor, Document};
+use super::layout_export::parts;
+use super::layout_import::{INDEX_FILE, NamedImage, references, without_names};
 use super::media_type;
-use super::selection::Image;
 use super::store::ImageStore;
 use crate::archive::unpack::TarReader;
-use crate::archive::{Compression, Compressor, Format, TarKind, decompress, recover};
+use crate::archive::{TarKind, decompress, recover};
 use crate::backend::Job;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -192,60 +193,6 @@ impl<'a> Contents<'a> {
         docker.iter().filter(same).flat_map(DockerImage::references).collect()
     }
 
-    fn image_of_docker(&self, docker: &DockerImage) -> Result<NamedImage> {
-        let config = self.get(&docker.config)?;
-        let bytes = self.store.read(&config, DOCUMENT_LIMIT_BYTES)?;
-        let diff_ids = ImageConfig::parse(&bytes, &format!("`{}`", self.shown))?.rootfs.diff_ids;
-        if diff_ids.len() != docker.layers.len() {
-            let message = format!("`{}` has an image whose config has other layers", self.shown);
-            return Err(Error::new(ErrorKind::Corrupt, message));
-        }
-        let layers = docker.layers.iter().zip(diff_ids);
-        let layers = layers.map(|(name, diff_id)| self.layer(name, diff_id)).collect::<Result<_>>()?;
-        let config = Descriptor { media_type: media_type::OCI_CONFIG.to_owned(), ..config };
-        let manifest = Manifest::new(media_type::OCI_MANIFEST, config, layers);
-        let image = self.store.put_as(media_type::OCI_MANIFEST, &to_bytes(&manifest))?;
-        Image::load(self.store, &image)?;
-        Ok(NamedImage { image, references: docker.references() })
-    }
-
-    fn layer(&self, name: &str, diff_id: Digest) -> Result<Descriptor> {
-        let mut layer = self.get(name)?;
-        let mut start = Vec::new();
-        let file = self.store.open_blob(&layer.digest)?;
-        let head = file.take(Format::MAGIC_BYTES as u64).read_to_end(&mut start);
-        head.map_err(|error| self.unreadable(error))?;
-        let media_type = match Format::detect(&start) {
-            Format::Plain if layer.digest == diff_id => return self.compress(&layer),
-            Format::Plain => {
-                let message =
-                    format!("the layer `{name}` of `{}` is not what its image config says", self.shown);
-                return Err(Error::new(ErrorKind::Corrupt, message));
-            }
-            Format::Gzip => media_type::OCI_LAYER_GZIP,
-            Format::Zstd => media_type::OCI_LAYER_ZSTD,
-            other => {
-                let message = format!("the layer `{name}` of `{}` is compressed with {other:?}", self.shown);
-                return Err(Error::new(ErrorKind::Unsupported, message));
-            }
-        };
-        media_type.clone_into(&mut layer.media_type);
-        // Reads it once, and so verifies it.
-        self.store.layer_index(&layer, diff_id, self.job)?;
-        Ok(layer)
-    }
-
-    fn compress(&self, layer: &Descriptor) -> Result<Descriptor> {
-        let failed = || self.store.write_failed();
-        let writer = self.store.writer()?;
-        let mut compressor =
-            Compressor::new(writer, Compression::gzip()).or_error(ErrorKind::LocalIo, failed)?;
-        self.store.blob_reader(layer, self.job)?.copy_to(&mut compressor)?;
-        let writer = compressor.finish().or_error(ErrorKind::LocalIo, failed)?;
-        let (digest, size_bytes) = writer.commit(None)?;
-        Ok(Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size_bytes))
-    }
-
     fn find(&self, name: &str) -> Option<&Descriptor> {
         let name = crate::context::ContextPath::clean(name.as_bytes())?.into_bytes();
         let name = self.aliases.get(&name).unwrap_or(&name);
@@ -268,13 +215,6 @@ impl<'a> Contents<'a> {
         recover(error, |error| {
             Error::new(ErrorKind::Corrupt, format!("could not read `{}`", self.shown)).with_source(error)
         })
-    }
-}
-
-impl DockerImage {
-    fn references(&self) -> Vec<Reference> {
-        let tags = self.repo_tags.iter().flatten();
-        tags.filter_map(|tag| tag.parse().ok()).collect()
     }
 }
 
@@ -307,9 +247,9 @@ pub(super) fn import_archive_file(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{TarEntry, TarWriter};
+    use crate::archive::{Compression, Compressor, TarEntry, TarWriter};
     use crate::image::tests::{file, image};
-    use crate::image::{ArchiveForm, write_archive};
+    use crate::image::{ArchiveForm, Image, write_archive};
     use std::path::Path;
 
     fn store(dir: &Path, name: &str) -> ImageStore {

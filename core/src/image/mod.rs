@@ -11,8 +11,10 @@ mod blob_writer;
 mod config;
 mod documents;
 mod layer_index;
-mod layout;
+mod layout_export;
+mod layout_import;
 pub mod media_type;
+mod node;
 mod prune;
 mod pull;
 mod push;
@@ -30,7 +32,9 @@ pub use blob_writer::BlobWriter;
 pub use config::{ContainerConfig, Empty, Healthcheck, History, ImageConfig, RootFs};
 pub use documents::{DOCUMENT_LIMIT_BYTES, Descriptor, Document, Index, Manifest, PlatformFields, to_bytes};
 pub use layer_index::LayerIndex;
-pub use layout::{NamedImage, export_layout, import_layout};
+pub use layout_export::export_layout;
+pub use layout_import::{NamedImage, import_layout};
+pub use node::{Node, NodeKind};
 pub use prune::Pruned;
 pub use pull::{FetchLayers, Pulled, fetch_blob, fetch_missing, pull};
 pub use push::{PushSummary, push};
@@ -39,7 +43,7 @@ pub use root_filesystem::{root_filesystem_dir, root_filesystem_tar};
 pub use selection::Image;
 pub use source::ImageSource;
 pub use store::ImageStore;
-pub use tree::{Node, NodeKind, Tree};
+pub use tree::Tree;
 
 #[cfg(test)]
 mod tests {

@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use super::node::{Node, NodeKind};
 use super::selection::Image;
 use super::store::ImageStore;
-use super::tree::{Node, NodeKind, Tree};
+use super::tree::Tree;
 use crate::archive::unpack::TarReader;
 use crate::archive::{TarEntry, TarKind, TarWriter, recover};
 use crate::backend::Job;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::archive_import::import_archive_file;
-use super::layout::{NamedImage, import_layout};
+use super::layout_import::{NamedImage, import_layout};
 use super::pull::{FetchLayers, pull};
 use super::store::ImageStore;
 use crate::backend::Job;

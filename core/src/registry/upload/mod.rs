@@ -1,0 +1,156 @@
+//! Sending blobs: HEAD, then mount, then upload, in one request or in pieces.
+//!
+//! What registries do beyond the specification, and what is done about it:
+//! Google Artifact Registry takes only whole blobs, many front ends only small requests: the form
+//! that is refused is followed by the other. ECR answers 201 to a piece, and its `Range` may
+//! stay at the first one: a success counts, not the `Range`. `Location` may be relative, may have
+//! a query, and may lead to another host, which gets no credentials.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_LENGTH, HeaderValue};
+use reqwest::{Method, StatusCode};
+use url::Url;
+
+use self::location::location;
+use self::session::Upload;
+use super::RegistryClient;
+use super::authentication::Scope;
+use super::endpoint::Endpoint;
+use super::exchange::{Answer, Request};
+use crate::backend::Job;
+use crate::error::{ErrorKind, Result};
+use crate::events::Step;
+use crate::image::Descriptor;
+use crate::reference::Reference;
+
+mod location;
+mod part;
+mod session;
+
+/// Where the content of a blob is.
+#[derive(Clone, Debug)]
+pub enum BlobSource {
+    /// In a file, which must not change while it is sent.
+    File(PathBuf),
+    /// In memory.
+    Bytes(Bytes),
+}
+
+/// How a blob came to the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It was there.
+    Existed,
+    /// It was taken over from another repository of the registry.
+    Mounted,
+    /// It was sent.
+    Uploaded,
+}
+
+/// What was found out about a blob before anything is sent.
+enum Claim {
+    /// The repository has it.
+    There(Pushed),
+    /// It must be sent; to this address, if the registry named one already.
+    Absent(Option<Url>),
+}
+
+impl RegistryClient {
+    /// Sees to it that a repository has a blob, in the cheapest way: asks for it, takes it over from
+    /// `mount_from` (a repository of the same registry), sends it. Progress is reported under the digest.
+    ///
+    /// # Errors
+    /// `Denied`, `Unavailable`, `TimedOut`, `UnexpectedAnswer` as the registry does; `LocalIo` if
+    /// the source cannot be read; `Cancelled`. An upload that was begun is given up.
+    pub async fn push_blob(
+        &self,
+        repository: &Reference,
+        blob: &Descriptor,
+        source: &BlobSource,
+        mount_from: Option<&str>,
+        step: &Step,
+        job: &Job,
+    ) -> Result<Pushed> {
+        let endpoint = self.endpoint(repository.registry())?;
+        match self.claim(&endpoint, repository, blob, mount_from, job).await? {
+            Claim::There(pushed) => Ok(pushed),
+            Claim::Absent(location) => {
+                let upload = Upload {
+                    client: self,
+                    endpoint: &endpoint,
+                    scope: Scope::push(repository.repository()),
+                    blob,
+                    source,
+                    step,
+                    job,
+                };
+                upload.run(location).await.map(|()| Pushed::Uploaded)
+            }
+        }
+    }
+
+    /// Sees to it that a repository has a blob without sending it: asks for it, takes it over from
+    /// `mount_from`. `None` if it must be sent.
+    ///
+    /// # Errors
+    /// As [`RegistryClient::push_blob`].
+    pub async fn claim_blob(
+        &self,
+        repository: &Reference,
+        blob: &Descriptor,
+        mount_from: Option<&str>,
+        job: &Job,
+    ) -> Result<Option<Pushed>> {
+        let endpoint = self.endpoint(repository.registry())?;
+        match self.claim(&endpoint, repository, blob, mount_from, job).await? {
+            Claim::There(pushed) => Ok(Some(pushed)),
+            Claim::Absent(_) => Ok(None),
+        }
+    }
+
+    async fn claim(
+        &self,
+        endpoint: &Endpoint,
+        repository: &Reference,
+        blob: &Descriptor,
+        mount_from: Option<&str>,
+        job: &Job,
+    ) -> Result<Claim> {
+        let scope = Scope::push(repository.repository());
+        if self.has_blob_as(endpoint, scope.clone(), blob, job).await? {
+            return Ok(Claim::There(Pushed::Existed));
+        }
+        match mount_from.filter(|from| *from != repository.repository()) {
+            Some(from) => self.mount(endpoint, scope, blob, from, job).await,
+            None => Ok(Claim::Absent(None)),
+        }
+    }
+
+    /// Asks the registry to take the blob over from another repository. That it cannot, or that we
+    /// may not read there, only means that the blob is sent.
+    async fn mount(
+        &self,
+        endpoint: &Endpoint,
+        scope: Scope,
+        blob: &Descriptor,
+        from: &str,
+        job: &Job,
+    ) -> Result<Claim> {
+        let mut url = endpoint.url(&scope.repository, "blobs/uploads/");
+        url.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from);
+        let scope = Scope { mount_from: Some(from.to_owned()), ..scope };
+        let request = Request::new(endpoint, scope, Method::POST, url.clone())
+            .header(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        match self.exchange(&request, job).await {
+            Ok(Answer::Success(answer)) if answer.status() == StatusCode::CREATED => {
+                Ok(Claim::There(Pushed::Mounted))
+            }
+            Ok(Answer::Success(answer)) => Ok(Claim::Absent(location(endpoint, &url, answer.headers()))),
+            Ok(Answer::Refused(_)) => Ok(Claim::Absent(None)),
+            Err(error) if error.kind() == ErrorKind::Denied => Ok(Claim::Absent(None)),
+            Err(error) => Err(error),
+        }
+    }
+}
