@@ -67,9 +67,12 @@ const RULES: &[Rule] = &[
     // Files. buildx looks at secrets before it does anything. `error from sender` is buildx reading the context for BuildKit.
     rule(&["error from sender"], ErrorKind::ContextUnreadable, ""),
     rule(&["failed to stat"], ErrorKind::InvalidInput, ""),
+    rule(&["failed to get build context"], ErrorKind::InvalidInput, "check the directory given with `--build-context`"),
+    rule(&["could not lock", "index.json.lock"], ErrorKind::InvalidInput,
+        "check the OCI layout given with `--build-context`: buildx needs to write a lock file into it"),
     rule(&["no space left on device"], ErrorKind::LocalIo, "free some space; `docker system df` shows what docker uses"),
     rule(&["read-only file system"], ErrorKind::LocalIo, ""),
-    rule(&["failed to calculate checksum", "not found"], ErrorKind::BuildFailed, ""),
+    rule(&["failed to calculate checksum", "not found"], ErrorKind::InvalidDockerfile, ""),
     rule(&["no match for platform in manifest"], ErrorKind::NotFound, "choose a platform of the base image with `--platform`"),
     // Registries. Docker Hub says `denied` both for "no such repository" and for "not yours".
     rule(&["pull access denied"], ErrorKind::Denied, LOG_IN),
@@ -102,12 +105,12 @@ const RULES: &[Rule] = &[
     rule(&["no such image"], ErrorKind::NotFound, ""),
 ];
 
-/// The kind that a text of docker, buildx or BuildKit stands for, and what to do next; empty if
-/// there is nothing to say. What no rule knows is a build that failed.
-pub(crate) fn classify(text: &str) -> (ErrorKind, &'static str) {
+/// The kind that a text of docker, buildx or BuildKit stands for, and what to do next, which is
+/// empty if there is nothing to say. `None` if no rule knows it.
+pub(crate) fn classify(text: &str) -> Option<(ErrorKind, &'static str)> {
     let text = text.to_lowercase();
     let matches = |rule: &&Rule| rule.needles.iter().all(|needle| text.contains(needle));
-    RULES.iter().find(matches).map_or((ErrorKind::BuildFailed, ""), |rule| (rule.kind, rule.hint))
+    RULES.iter().find(matches).map(|rule| (rule.kind, rule.hint))
 }
 
 /// Strips what buildx and gRPC wrap around the words of the one who knows, and the advice below
@@ -138,9 +141,9 @@ pub(crate) fn feature(text: &str) -> Option<Feature> {
     features.iter().find(|(word, _)| text.contains(word)).map(|(_, feature)| *feature)
 }
 
-/// Makes the error for a text.
+/// Makes the error for what a call other than a build says.
 pub(crate) fn from_text(message: impl Into<String>, text: &str) -> Error {
-    let (kind, hint) = classify(text);
+    let (kind, hint) = classify(text).unwrap_or((ErrorKind::UnexpectedAnswer, ""));
     let error = Error::new(kind, message).with_source(cause(text).to_owned());
     if hint.is_empty() { error } else { error.with_hint(hint) }
 }
@@ -239,7 +242,7 @@ mod tests {
             (
                 "ERROR: failed to solve: failed to compute cache key: failed to calculate checksum of ref a::b: \
               \"/nope\": not found",
-                ErrorKind::BuildFailed,
+                ErrorKind::InvalidDockerfile,
             ),
             (
                 "ERROR: failed to solve: r/x:1: failed to resolve source metadata for r/x:1: r/x:1: not found",
@@ -263,9 +266,8 @@ mod tests {
                 "ERROR: failed to solve: error from sender: open /c/f: permission denied",
                 ErrorKind::ContextUnreadable,
             ),
-            ("something nobody has seen", ErrorKind::BuildFailed),
         ] {
-            assert_eq!(classify(text).0, kind, "{text}");
+            assert_eq!(classify(text).map(|(kind, _)| kind), Some(kind), "{text}");
         }
     }
 
@@ -273,7 +275,8 @@ mod tests {
     fn the_words_of_a_failed_command_do_not_count() {
         let text = "ERROR: failed to solve: process \"/bin/sh -c grep 'connection refused' log; echo denied:\" did not \
                     complete successfully: exit code: 1";
-        assert_eq!(classify(text), (ErrorKind::BuildFailed, ""));
+        assert_eq!(classify(text), Some((ErrorKind::BuildFailed, "")));
+        assert_eq!(classify("something nobody has seen"), None);
     }
 
     #[test]

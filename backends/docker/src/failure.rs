@@ -30,7 +30,9 @@ pub(crate) fn from_parts(
     text: &[String],
     request: &BuildRequest,
 ) -> Error {
-    let (kind, hint) = classify(why);
+    let number = excerpt_line(text).or_else(|| parse_error_line(why));
+    let line = number.and_then(|number| dockerfile_line(number, request));
+    let (kind, hint) = classify(why).unwrap_or_else(|| (unknown(line.as_ref()), ""));
     let message = match &failed {
         Some(step) => step_message(step),
         None => "docker could not build the image".to_owned(),
@@ -40,8 +42,7 @@ pub(crate) fn from_parts(
         _ => Error::new(kind, message),
     };
     let mut error = error.with_source(cause(why).to_owned());
-    let number = excerpt_line(text).or_else(|| parse_error_line(why));
-    if let Some(line) = number.and_then(|number| dockerfile_line(number, request)) {
+    if let Some(line) = line {
         error = error.with_source_line(line);
     }
     if !hint.is_empty() {
@@ -84,6 +85,16 @@ fn final_error(text: &[String]) -> String {
         }
     };
     lines.join("\n").trim().to_owned()
+}
+
+/// The kind of a failure that no rule knows. An instruction that runs nothing and fetches nothing
+/// depends on the Dockerfile and the context alone: `Invalid containerPort: eighty`.
+fn unknown(line: Option<&SourceLine>) -> ErrorKind {
+    let Some(line) = line.filter(|line| !line.text.contains("://")) else { return ErrorKind::BuildFailed };
+    match line.text.split_whitespace().next().map(str::to_uppercase).as_deref() {
+        Some("FROM" | "RUN") | None => ErrorKind::BuildFailed,
+        Some(_) => ErrorKind::InvalidDockerfile,
+    }
 }
 
 /// The excerpt before the final error begins with `Dockerfile:5` and a rule of dashes.
@@ -185,6 +196,17 @@ mod tests {
         let hints = |context| from_parts(None, why, &[], &request(context)).hints().to_vec();
         assert_eq!(hints(context), ["`nope` is excluded by line 2 of `.dockerignore`: `n*`"]);
         assert_eq!(hints(Context::empty()), ["`nope` does not exist in the build context"]);
+    }
+
+    #[test]
+    fn what_nobody_knows_is_the_dockerfile_or_the_build() {
+        let kind = |number: usize| {
+            let text = lines(&format!("Dockerfile:{number}\n-----\n"));
+            from_parts(None, "strange words", &text, &request(Context::empty())).kind()
+        };
+        assert_eq!(kind(2), ErrorKind::InvalidDockerfile);
+        assert_eq!(kind(3), ErrorKind::BuildFailed);
+        assert_eq!(kind(9), ErrorKind::BuildFailed);
     }
 
     #[test]
