@@ -55,13 +55,6 @@ fn check_copy(copy: &Copy, add: bool) -> Option<Error> {
     if let Some(refusal) = copy.sources.iter().find_map(|source| instructions::refuse_remote(source, add)) {
         return Some(refusal);
     }
-    let unsupported = |flag: &str| {
-        let message = format!("the backend `oci` does not know the flag `--{flag}` of COPY");
-        Some(Error::unsupported(Feature::EngineOptions, message))
-    };
-    if copy.parents {
-        return unsupported("parents");
-    }
     if copy.checksum.is_some() || copy.keep_git_dir.is_some() {
         let message = "`--checksum` and `--keep-git-dir` are for addresses and git repositories";
         return Some(Error::new(ErrorKind::InvalidDockerfile, message));

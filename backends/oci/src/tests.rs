@@ -278,6 +278,39 @@ async fn copies_land_where_buildkit_puts_them() {
 }
 
 #[tokio::test]
+async fn parents_are_kept_and_exclusions_left_out() {
+    let bench = Bench::new();
+    bench
+        .write("a/b/c.txt", "c")
+        .write("a/d.txt", "d")
+        .write("a/e.md", "e")
+        .mode("a/b", 0o700)
+        .mode("a", 0o711);
+    let out = bench
+        .build(concat!(
+            "FROM scratch\n",
+            "COPY --parents a/b /p/\n",
+            "COPY --parents ./a/./*.txt /q/\n",
+            "COPY --exclude=*.md --exclude=b a /r/\n",
+            "COPY --exclude=** --exclude=!b/c.txt a /s/\n",
+        ))
+        .await;
+    assert_eq!((out.file("p/a"), out.file("p/a/b")), ("711 0:0 dir", "700 0:0 dir"));
+    assert_eq!((out.file("p/a/b/c.txt"), out.file("p/a/d.txt")), ("644 0:0 \"c\"", "missing"));
+    assert_eq!((out.file("q/d.txt"), out.file("q/b")), ("644 0:0 \"d\"", "missing"));
+    assert_eq!(
+        (out.file("r/d.txt"), out.file("r/e.md"), out.file("r/b")),
+        ("644 0:0 \"d\"", "missing", "missing")
+    );
+    assert_eq!(
+        (out.file("s/b"), out.file("s/b/c.txt"), out.file("s/d.txt")),
+        ("700 0:0 dir", "644 0:0 \"c\"", "missing")
+    );
+    assert_eq!(out.history()[0], "COPY --parents a/b /p/ # buildkit");
+    assert!(bench.refuse("FROM scratch\nCOPY --parents x/y /\n").await.message().contains("does not exist"));
+}
+
+#[tokio::test]
 async fn layers_are_reproducible_to_the_bit() {
     let build = async || {
         let bench = Bench::new();

@@ -138,16 +138,27 @@ impl<'a> Placer<'a> {
         for (path, node) in source.below(directory) {
             self.job.check()?;
             let relative = if directory.is_empty() { path } else { &path[directory.len() + 1..] };
-            if self.excluded(relative) {
-                continue;
+            if !self.excluded(relative) {
+                self.copy_below(source, directory, relative, target, node)?;
             }
-            self.copy_parents(source, directory, relative, target)?;
-            self.put(join(target, relative), node.clone())?;
         }
         Ok(())
     }
 
-    fn excluded(&self, relative: &[u8]) -> bool {
+    /// Copies one node of a directory, after the directories above it that are not there yet.
+    pub(super) fn copy_below(
+        &mut self,
+        source: &Tree,
+        directory: &[u8],
+        relative: &[u8],
+        target: &[u8],
+        node: &Node,
+    ) -> Result<()> {
+        self.copy_parents(source, directory, relative, target)?;
+        self.put(join(target, relative), node.clone())
+    }
+
+    pub(super) fn excluded(&self, relative: &[u8]) -> bool {
         let path = || ContextPath::from_clean(relative);
         self.settings.exclude.as_ref().is_some_and(|rules| rules.excluded(&path()))
     }

@@ -12,7 +12,7 @@ use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::events::Step;
 
 use super::workdir::absolute;
-use crate::copy::{Placer, Settings, leads_out, select};
+use crate::copy::{Pivoted, Placer, Settings, leads_out, select};
 use crate::layer::{self, Touched};
 use crate::mode::ModeChange;
 use crate::owner::Owner;
@@ -147,7 +147,9 @@ pub(crate) fn layers_read(copy: &Expanded, tree: &Tree) -> Result<BTreeSet<Diges
         }
     };
     for source in &copy.sources {
-        for path in select(tree, source)?.paths {
+        let paths =
+            if copy.parents { Pivoted::parse(tree, source)?.bases } else { select(tree, source)?.paths };
+        for path in paths {
             let path = tree.resolve(&path)?;
             tree.get(&path).into_iter().for_each(&mut add);
             tree.below(&path).for_each(|(_, node)| add(node));
@@ -185,15 +187,13 @@ pub(crate) fn apply(
     let mut touched = Touched::default();
     for source in &copy.sources {
         let mut placer = Placer::new(root, &mut touched, &workshop.sources, &settings, job);
-        let selected = select(&origin.tree, source)?;
-        if selected.paths.is_empty() {
+        let found = if copy.parents {
+            copy_with_parents(&mut placer, source, origin, workshop, &place)?
+        } else {
+            copy_selected(&mut placer, source, origin, workshop, &place)?
+        };
+        if !found {
             job.events.warn(format!("`{source}` matches nothing"));
-        }
-        for path in &selected.paths {
-            if origin.tree.get(&origin.tree.resolve(path)?).is_none() {
-                return Err(missing(source, path, origin, workshop));
-            }
-            placer.copy(&origin.tree, path, &place)?;
         }
     }
     if let Some(context) = heredocs {
@@ -209,6 +209,44 @@ pub(crate) fn apply(
     stage.tree = Some(tree).filter(|_| !copy.link);
     stage.record_layer(copy.created_by(), layer);
     Ok(())
+}
+
+/// Copies what a source means, and says whether that was anything.
+fn copy_selected(
+    placer: &mut Placer<'_>,
+    source: &str,
+    origin: &Origin,
+    workshop: &Workshop,
+    place: &str,
+) -> Result<bool> {
+    let selected = select(&origin.tree, source)?;
+    for path in &selected.paths {
+        if origin.tree.get(&origin.tree.resolve(path)?).is_none() {
+            return Err(missing(source, path, origin, workshop));
+        }
+        placer.copy(&origin.tree, path, place)?;
+    }
+    Ok(!selected.paths.is_empty())
+}
+
+/// The same for `--parents`.
+fn copy_with_parents(
+    placer: &mut Placer<'_>,
+    source: &str,
+    origin: &Origin,
+    workshop: &Workshop,
+    place: &str,
+) -> Result<bool> {
+    let pivoted = Pivoted::parse(&origin.tree, source)?;
+    let mut found = false;
+    for base in &pivoted.bases {
+        found |= placer.copy_with_parents(&origin.tree, base, &pivoted, place)?;
+    }
+    if !found && !pivoted.has_wildcards {
+        let path = ContextPath::clean(source.trim_start_matches('/')).unwrap_or_default();
+        return Err(missing(source, path.as_bytes(), origin, workshop));
+    }
+    Ok(found)
 }
 
 /// The patterns of `--exclude` as rules; they have the meaning of those in an ignore file.
