@@ -119,7 +119,11 @@ fn archives() -> Vec<Scenario> {
             .file("archive", tar.clone())
             .dockerfile("FROM scratch\nADD --chown=7:8 archive /d/\n")
             .expect(at("/d").owner(7, 8))
-            .expect(at("/d/top/file").file("alpha\n").mode(0o640).owner(123, 456)),
+            .expect_on("oci", at("/d/top/file").file("alpha\n").mode(0o640).owner(7, 8))
+            .differs(
+                "/d/top",
+                "the engine's BuildKit 0.13 leaves the owners of an archive; later ones obey `--chown`",
+            ),
         scenario("add_unpacks_over_a_base")
             .file("archive", gzip(&tar))
             .dockerfile("FROM {busybox}\nADD archive /lib64\n")

@@ -173,9 +173,13 @@ fn traps() -> Vec<Scenario> {
             .fails_on(
                 "oci",
                 ErrorKind::InvalidDockerfile,
-                &["secret.txt", ".dockerignore", "line 3", "*.txt", "COPY secret.txt /"],
+                &["secret.txt", ".dockerignore", ".dockerignore:3", "*.txt", "COPY secret.txt /"],
             )
-            .fails_on("docker", ErrorKind::InvalidDockerfile, &["secret.txt", "not found"]),
+            .fails_on(
+                "docker",
+                ErrorKind::InvalidDockerfile,
+                &["secret.txt", "line 3 of `.dockerignore`", "*.txt"],
+            ),
         scenario("invalid_ignore_pattern_names_its_line")
             .files(&["one"])
             .file(".dockerignore", "two\n[a-\n")

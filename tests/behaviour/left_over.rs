@@ -37,14 +37,7 @@ pub(crate) fn files(directory: &Path) -> Vec<String> {
     found
 }
 
-/// Files of a cache that only a writer that is still at work may have.
+/// Files of a cache that only a writer that is still at work may have: the image store writes into `incoming` first.
 fn half_made(cache: &Path) -> Vec<String> {
-    let temporary = |path: &String| {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        path.contains("/tmp/")
-            || name.starts_with(".tmp")
-            || name.ends_with(".tmp")
-            || name.ends_with(".partial")
-    };
-    files(cache).into_iter().filter(temporary).collect()
+    files(&cache.join("images/incoming"))
 }

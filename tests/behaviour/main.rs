@@ -7,15 +7,20 @@
 //! Scenarios are data and stand in the files of this directory by theme; what is no scenario (outputs, cancelling,
 //! daemons that are down) is in files that have `trials()`. How one is run: `suite.rs`; on what: `world.rs`.
 
+mod cancel;
 mod config;
 mod contents;
 mod errors;
 mod files;
 mod ignore;
 mod left_over;
+mod outputs;
+mod real_size;
 mod rig;
 mod stages;
+mod stub_registry;
 mod suite;
+mod surroundings;
 mod world;
 
 use std::process::ExitCode;
@@ -37,7 +42,16 @@ fn main() -> ExitCode {
     ]
     .concat();
     let trials = match World::new() {
-        Ok(world) => suite::trials(&world, scenarios),
+        Ok(world) => [
+            suite::trials(&world, scenarios),
+            outputs::trials(&world),
+            surroundings::trials(&world),
+            cancel::trials(&world),
+            real_size::trials(&world),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         Err(absent) => vec![without_services(absent)],
     };
     assert!(!trials.is_empty(), "a suite without tests proves nothing");

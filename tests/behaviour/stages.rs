@@ -25,7 +25,7 @@ fn stages() -> Vec<Scenario> {
             .file("a", "1")
             .dockerfile(THREE)
             .target("1")
-            .fails(ErrorKind::InvalidInput, &["target", "1"]),
+            .fails(ErrorKind::InvalidInput, &["stage", "1"]),
         scenario("target_unknown_names_the_nearest")
             .file("a", "1")
             .dockerfile("FROM scratch AS builder\nCOPY a /\n")
@@ -161,7 +161,7 @@ fn expansion() -> Vec<Scenario> {
         ),
         scenario("expansion_required_value_missing")
             .file("a", "1")
-            .dockerfile("FROM scratch\nCOPY a /\nENV A=${U:?give a U}\n")
+            .dockerfile("FROM scratch\nCOPY a /\nENV A=\"${U:?give a U}\"\n")
             .fails(ErrorKind::InvalidDockerfile, &["give a U"]),
         scenario("escape_directive")
             .file("a", "1")

@@ -12,6 +12,8 @@ use super::{Entry, Image, Listing};
 pub struct Ignoring {
     /// Modification times of files: BuildKit keeps or makes them, windlass fixes them.
     pub mtimes: bool,
+    /// Owners of files: whoever unpacks without being root gets all of them.
+    pub owners: bool,
     /// Paths of the image, with everything below them.
     pub paths: Vec<&'static str>,
     /// Places in the image config, as `created` or `history/*/created`, where `*` is any one name or number.
@@ -24,6 +26,7 @@ impl Ignoring {
     pub fn between_builders() -> Self {
         Self {
             mtimes: true,
+            owners: false,
             paths: Vec::new(),
             config: vec![
                 "created",
@@ -81,7 +84,8 @@ fn same(one: &Entry, other: &Entry, ignoring: &Ignoring) -> bool {
     // The numbers of files count within one image only; which paths share a file does matter.
     let comparable = |entry: &Entry| {
         let mtime = if ignoring.mtimes { 0 } else { entry.mtime };
-        Entry { mtime, file_number: 0, ..entry.clone() }
+        let (uid, gid) = if ignoring.owners { (0, 0) } else { (entry.uid, entry.gid) };
+        Entry { mtime, uid, gid, file_number: 0, ..entry.clone() }
     };
     comparable(one) == comparable(other)
 }

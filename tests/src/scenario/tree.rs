@@ -134,6 +134,10 @@ fn write_item(root: &Path, path: &Path, content: &Content, mode: Option<u32>) ->
     if let Some(parent) = path.parent() {
         make_directory(parent)?;
     }
+    // A scenario may be written again over itself; links and the like cannot be made twice.
+    if !matches!(content, Content::Bytes(_) | Content::Directory) && path.symlink_metadata().is_ok() {
+        fs::remove_file(path)?;
+    }
     match content {
         Content::Bytes(bytes) => {
             fs::write(path, bytes)?;
