@@ -72,6 +72,23 @@ impl RegistryClient {
         if store.has(&blob.digest) {
             return Ok(());
         }
+        for place in self.places(repository).iter().filter(|place| *place != repository) {
+            match self.blob_from(place, blob, store, step, job).await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.pass_over(place, error, job)?,
+            }
+        }
+        self.blob_from(repository, blob, store, step, job).await
+    }
+
+    async fn blob_from(
+        &self,
+        repository: &Reference,
+        blob: &Descriptor,
+        store: &ImageStore,
+        step: &Step,
+        job: &Job,
+    ) -> Result<()> {
         let endpoint = self.endpoint(repository.registry())?;
         let (pieces, received) = mpsc::channel(PIECES_AHEAD);
         let writer = store.writer()?;

@@ -47,6 +47,17 @@ impl RegistryClient {
     /// # Errors
     /// `Denied`, with a hint how to log in; `Unavailable` with the cause; `TimedOut`; `Cancelled`.
     pub async fn head_manifest(&self, reference: &Reference, job: &Job) -> Result<Option<Descriptor>> {
+        for place in self.places(reference).iter().filter(|place| *place != reference) {
+            match self.head_manifest_at(place, job).await {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) => {}
+                Err(error) => self.pass_over(place, error, job)?,
+            }
+        }
+        self.head_manifest_at(reference, job).await
+    }
+
+    async fn head_manifest_at(&self, reference: &Reference, job: &Job) -> Result<Option<Descriptor>> {
         let response =
             match self.ask(Method::HEAD, reference, Scope::pull(reference.repository()), job).await? {
                 Answer::Success(response) => response,
@@ -94,6 +105,16 @@ impl RegistryClient {
     /// `NotFound`; `Corrupt` if the bytes are not those of the digest asked for; and as
     /// [`RegistryClient::head_manifest`].
     pub async fn manifest(&self, reference: &Reference, job: &Job) -> Result<(Descriptor, Bytes)> {
+        for place in self.places(reference).iter().filter(|place| *place != reference) {
+            match self.manifest_at(place, job).await {
+                Ok(found) => return Ok(found),
+                Err(error) => self.pass_over(place, error, job)?,
+            }
+        }
+        self.manifest_at(reference, job).await
+    }
+
+    async fn manifest_at(&self, reference: &Reference, job: &Job) -> Result<(Descriptor, Bytes)> {
         let response =
             match self.ask(Method::GET, reference, Scope::pull(reference.repository()), job).await? {
                 Answer::Success(response) => response,
@@ -257,7 +278,7 @@ impl RegistryClient {
     }
 
     async fn optional_manifest(&self, reference: &Reference, job: &Job) -> Result<Option<Descriptor>> {
-        match self.manifest(reference, job).await {
+        match self.manifest_at(reference, job).await {
             Ok((descriptor, _)) => Ok(Some(descriptor)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

@@ -21,13 +21,14 @@ mod download;
 mod endpoint;
 mod exchange;
 mod manifests;
+mod mirrors;
 mod refusal;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod upload;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use manifests::Ping;
@@ -49,17 +50,21 @@ struct Inner {
     settings: RegistrySettings,
     authenticator: Authenticator,
     endpoints: Mutex<HashMap<String, Endpoint>>,
+    mirrors_down: Mutex<HashSet<String>>,
 }
 
 impl RegistryClient {
     /// Makes a client. Reaches for nothing yet.
     ///
     /// # Errors
-    /// `InvalidConfig` for certificate files of the settings that cannot be read.
-    pub fn new(settings: RegistrySettings) -> Result<Self> {
+    /// `InvalidConfig` for certificate files of the settings that cannot be read, and for mirrors
+    /// that are no hosts.
+    pub fn new(mut settings: RegistrySettings) -> Result<Self> {
+        mirrors::settle(&mut settings)?;
         let authenticator = Authenticator::new(settings.credentials.clone());
         let hosts: Vec<String> = settings.hosts.keys().cloned().collect();
-        let inner = Inner { settings, authenticator, endpoints: Mutex::default() };
+        let inner =
+            Inner { settings, authenticator, endpoints: Mutex::default(), mirrors_down: Mutex::default() };
         let client = Self { inner: Arc::new(inner) };
         hosts.iter().try_for_each(|host| client.endpoint(host).map(drop))?;
         Ok(client)

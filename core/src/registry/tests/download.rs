@@ -3,6 +3,7 @@ use super::{client, reference};
 use crate::backend::Job;
 use crate::error::{ErrorKind, Result};
 use crate::image::{Descriptor, ImageStore};
+use crate::registry::{HostSettings, RegistryClient};
 
 fn content() -> Vec<u8> {
     (0..5000_u32).flat_map(u32::to_le_bytes).collect()
@@ -100,4 +101,23 @@ async fn the_user_can_stop_a_transfer() {
     let error = client.blob_to(&reference(&fake.host), &blob, &store, &step, &job).await;
     assert_eq!(error.expect_err("stopped").kind(), ErrorKind::Cancelled);
     assert_eq!(std::fs::read_dir(dir.path().join("incoming")).expect("incoming").count(), 0);
+}
+
+#[tokio::test]
+async fn a_mirror_is_asked_first_and_the_registry_for_what_it_lacks() {
+    for (status, asked_mirror) in [(200, 1), (404, 1), (500, 6)] {
+        let mirror = Fake::start(move |_| reply(status).body(content())).await;
+        let fake = Fake::start(|_| reply(200).body(content())).await;
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = ImageStore::open(dir.path()).expect("store");
+        let mut settings = client(None).0.settings().clone();
+        let host = HostSettings { mirrors: vec![mirror.host.clone()], ..HostSettings::default() };
+        settings.hosts.insert(fake.host.clone(), host);
+        let client = RegistryClient::new(settings).expect("client");
+        let (job, blob) = (Job::silent(), Descriptor::of("", &content()));
+        let step = job.events.step("fetch");
+        client.blob_to(&reference(&fake.host), &blob, &store, &step, &job).await.expect("fetched");
+        assert!(store.has(&blob.digest));
+        assert_eq!((mirror.lines().len(), fake.lines().len()), (asked_mirror, usize::from(status != 200)));
+    }
 }
