@@ -105,15 +105,19 @@ async fn builder(program: &Program, config: &Config, report: &mut CheckReport, j
         Ok(answer) => answer,
         Err(error) => return report.bad("builder", seen(&error), hint(&error)),
     };
-    let list = "`docker buildx ls` shows the builders and their state";
     if !answer.success {
-        return report.bad("builder", crate::error::cause(&answer.stderr), list);
+        return report.bad("builder", crate::error::cause(&answer.stderr), builder_hint(&answer.stderr));
     }
     let text = describe(&answer.stdout);
     match field(&answer.stdout, "Error") {
-        Some(error) => report.bad("builder", format!("{text}: {error}"), list),
+        Some(error) => report.bad("builder", format!("{text}: {error}"), builder_hint(error)),
         None => report.good("builder", text),
     }
+}
+
+fn builder_hint(says: &str) -> &'static str {
+    let known = crate::error::classify(says).map(|(_, hint)| hint).filter(|hint| !hint.is_empty());
+    known.unwrap_or("`docker buildx ls` shows the builders and their state")
 }
 
 /// `default, driver docker, running, BuildKit v0.13.2`

@@ -38,7 +38,7 @@ impl Placed {
     /// Makes a place beside each destination.
     ///
     /// # Errors
-    /// `LocalIo` if one cannot be written to.
+    /// `InvalidInput` if one is a directory or lies in none; `LocalIo` if it cannot be written to.
     pub(crate) fn new(outputs: &[Output], current_dir: &Path) -> Result<Self> {
         let outputs = outputs.iter().map(|output| place(output, current_dir)).collect::<Result<_>>()?;
         Ok(Self { outputs })
@@ -111,11 +111,15 @@ fn is_directory(output: &Output) -> bool {
 fn beside_file(path: &Path) -> Result<Beside> {
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => {
-            return Err(Error::new(ErrorKind::LocalIo, format!("could not write `{}`", path.display()))
-                .with_source("it is a directory".to_owned()));
+            let message = format!("the output `{}` is a directory", path.display());
+            return Err(Error::new(ErrorKind::InvalidInput, message).with_hint("name a file in it"));
         }
         // A device or a FIFO, such as `/dev/null`, cannot be replaced.
         Ok(metadata) if !metadata.is_file() => return Ok(Beside::Nothing),
+        _ if !parent(path).is_dir() => {
+            let message = format!("the directory of the output `{}` does not exist", path.display());
+            return Err(Error::new(ErrorKind::InvalidInput, message).with_hint("make the directory first"));
+        }
         _ => {}
     }
     let file = tempfile::Builder::new()
@@ -216,7 +220,7 @@ mod tests {
         std::fs::create_dir(temporary.path().join("d")).expect("made");
         for text in ["type=tar,dest=d", "type=tar,dest=missing/x"] {
             let error = Placed::new(&[output(text)], temporary.path()).expect_err("not writable");
-            assert_eq!(error.kind(), ErrorKind::LocalIo, "{text}");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
         }
     }
 }
