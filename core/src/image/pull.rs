@@ -2,7 +2,7 @@
 //! are read.
 
 use bytes::Bytes;
-use futures_util::{TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 
 use super::documents::{Descriptor, Document};
 use super::media_type;
@@ -90,9 +90,10 @@ async fn pull_manifest(
     }
     client.blob_to(repository, &document.config, store, step, job).await?;
     if layers == FetchLayers::Now {
-        let fetches = document.layers.iter().filter(|layer| !is_elsewhere(layer));
-        let fetches = fetches.map(|layer| client.blob_to(repository, layer, store, step, job));
-        all(client, fetches.map(Ok).collect()).await?;
+        let layers = document.layers.iter().filter(|layer| !is_elsewhere(layer));
+        let job = together(job);
+        let fetches = layers.map(|layer| client.blob_to(repository, layer, store, step, &job)).collect();
+        all(client, fetches, &job).await?;
     }
     Ok(())
 }
@@ -122,9 +123,9 @@ pub async fn fetch_missing(
         return Ok(());
     }
     let step = job.events.step(format!("fetch {} layers", missing.len()));
-    let result =
-        all(client, missing.iter().map(|blob| Ok(fetch_blob(client, store, blob, &step, job))).collect())
-            .await;
+    let job = together(job);
+    let fetches = missing.iter().map(|blob| fetch_blob(client, store, blob, &step, &job)).collect();
+    let result = all(client, fetches, &job).await;
     step.end(result)
 }
 
@@ -166,13 +167,64 @@ pub(super) fn is_elsewhere(descriptor: &Descriptor) -> bool {
         && descriptor.other.contains_key("urls")
 }
 
-/// Runs transfers, as many at a time as the settings allow; the first failure stops the others.
+/// The job of transfers that stop together: [`all`] stops it with the first failure.
+pub(super) fn together(job: &Job) -> Job {
+    Job { events: job.events.clone(), cancel: job.cancel.child_token() }
+}
+
+/// Runs transfers, as many at a time as the settings allow. The first failure stops the others by
+/// their common job, and they are waited for: each clears away what it has begun.
 pub(super) async fn all<F: Future<Output = Result<()>>>(
     client: &RegistryClient,
-    transfers: Vec<Result<F>>,
+    transfers: Vec<F>,
+    together: &Job,
 ) -> Result<()> {
-    stream::iter(transfers)
-        .try_buffer_unordered(client.settings().concurrency.max(1))
-        .try_collect::<()>()
-        .await
+    let mut transfers = stream::iter(transfers).buffer_unordered(client.settings().concurrency.max(1));
+    let mut outcome = Ok(());
+    while let Some(result) = transfers.next().await {
+        if outcome.is_ok() && result.is_err() {
+            outcome = result;
+            together.cancel.cancel();
+        }
+    }
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::RegistrySettings;
+
+    /// Backends are used from any thread; the compiler says so here rather than there.
+    fn assert_send<T: Send>(_: &T) {}
+
+    #[tokio::test]
+    async fn the_first_failure_stops_the_others_and_waits_for_them() {
+        let client = RegistryClient::new(RegistrySettings::default()).expect("client");
+        let job = together(&Job::silent());
+        let ended = std::sync::atomic::AtomicUsize::new(0);
+        let transfer = async |number: usize| {
+            let result = match number {
+                2 => Err(Error::new(ErrorKind::Corrupt, "wrong")),
+                _ => job.run(std::future::pending()).await,
+            };
+            ended.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            result
+        };
+        let error = all(&client, (0..9).map(transfer).collect(), &job).await.expect_err("one fails");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert_eq!(ended.into_inner(), 9);
+    }
+
+    #[tokio::test]
+    async fn transfers_can_be_sent_to_other_threads() {
+        let client = RegistryClient::new(RegistrySettings::default()).expect("client");
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = ImageStore::open(dir.path()).expect("store");
+        let (image, reference, job) =
+            (Descriptor::of("", b""), "x.io/a".parse().expect("reference"), Job::silent());
+        assert_send(&pull(&client, &store, &reference, None, FetchLayers::Now, &job));
+        assert_send(&fetch_missing(&client, &store, &image, &job));
+        assert_send(&super::super::push(&client, &store, &image, std::slice::from_ref(&reference), &job));
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use serde::Serialize;
 
 use super::documents::{DOCUMENT_LIMIT_BYTES, Descriptor, Document};
-use super::pull::{all, fetch_blob, is_elsewhere};
+use super::pull::{all, fetch_blob, is_elsewhere, together};
 use super::store::ImageStore;
 use crate::backend::Job;
 use crate::digest::Digest;
@@ -131,22 +131,24 @@ impl Push<'_> {
                 blobs.push(blob);
             }
         }
-        all(self.client, blobs.into_iter().map(|blob| Ok(self.blob(repository, blob))).collect()).await
+        let job = together(self.job);
+        let transfers = blobs.into_iter().map(|blob| self.blob(repository, blob, &job)).collect();
+        all(self.client, transfers, &job).await
     }
 
-    async fn blob(&self, repository: &Reference, blob: &Descriptor) -> Result<()> {
+    async fn blob(&self, repository: &Reference, blob: &Descriptor, job: &Job) -> Result<()> {
         let (client, store) = (self.client, self.store);
         let origins = store.origins(&blob.digest);
         let from = origins.iter().find(|origin| origin.registry() == repository.registry());
         let from = from.map(Reference::repository);
         let source = BlobSource::File(store.path(&blob.digest));
         let pushed = if store.has(&blob.digest) {
-            client.push_blob(repository, blob, &source, from, self.step, self.job).await?
-        } else if let Some(pushed) = client.claim_blob(repository, blob, from, self.job).await? {
+            client.push_blob(repository, blob, &source, from, self.step, job).await?
+        } else if let Some(pushed) = client.claim_blob(repository, blob, from, job).await? {
             pushed
         } else {
-            fetch_blob(client, store, blob, self.step, self.job).await?;
-            client.push_blob(repository, blob, &source, None, self.step, self.job).await?
+            fetch_blob(client, store, blob, self.step, job).await?;
+            client.push_blob(repository, blob, &source, None, self.step, job).await?
         };
         store.record_origin(&blob.digest, repository)?;
         self.count(blob, pushed);
