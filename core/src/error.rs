@@ -114,9 +114,16 @@ impl Error {
     }
 
     /// Adds the cause. Its own text is printed below the message, so the message must not repeat it.
+    /// What an [`Error`] as the cause says to do next still holds: its hints are taken over.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        let source = source.into();
+        if let Some(cause) = source.downcast_ref::<Self>() {
+            let new = cause.hints().iter().filter(|hint| !self.0.hints.contains(hint));
+            let new: Vec<String> = new.cloned().collect();
+            self.0.hints.extend(new);
+        }
+        self.0.source = Some(source);
         self
     }
 
@@ -144,7 +151,10 @@ impl Error {
     /// Adds what the user can do next, as an imperative sentence without final stop.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.0.hints.push(hint.into());
+        let hint = hint.into();
+        if !self.0.hints.contains(&hint) {
+            self.0.hints.push(hint);
+        }
         self
     }
 
@@ -251,5 +261,12 @@ mod tests {
             .with_source(std::io::Error::other("disk full"));
         assert_eq!(error.to_string(), "could not write `x`");
         assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("disk full"));
+    }
+
+    #[test]
+    fn the_hints_of_a_cause_are_not_lost() {
+        let cause = Error::new(ErrorKind::InvalidInput, "inner").with_hint("do this").with_hint("do that");
+        let error = Error::new(ErrorKind::InvalidDockerfile, "outer").with_hint("do that").with_source(cause);
+        assert_eq!(error.hints(), ["do that", "do this"]);
     }
 }

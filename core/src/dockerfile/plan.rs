@@ -121,6 +121,12 @@ impl StagePlan {
         contexts: &BTreeMap<String, NamedContext>,
     ) -> Result<Base> {
         let error = |message: String| dockerfile.source.error(location, message);
+        // A named context takes the place of the stage that has its name.
+        let stage = |index: usize| {
+            let name = dockerfile.stages[index].name.as_deref();
+            let context = name.and_then(|name| find_context(contexts, name));
+            context.map_or(Base::Stage(index), |(name, _)| Base::Context(name.to_owned()))
+        };
         if Expander::new(dockerfile.escape).word(from, &|_| None).as_deref() != Ok(from) {
             return Err(error("variables are not expanded in `--from`".to_owned())
                 .with_hint("give the base a name: `ARG X` before the first FROM, then `FROM $X AS name`"));
@@ -129,11 +135,11 @@ impl StagePlan {
             return usize::try_from(index)
                 .ok()
                 .filter(|index| *index < dockerfile.stages.len())
-                .map(Base::Stage)
+                .map(stage)
                 .ok_or_else(|| error(format!("there is no stage with the index {index}")));
         }
         if let Some(index) = stage_by_name(dockerfile, from) {
-            return Ok(Base::Stage(index));
+            return Ok(stage(index));
         }
         external(dockerfile, from, location, contexts)
     }
