@@ -163,7 +163,8 @@ impl Upload<'_> {
         }
     }
 
-    /// Tells the registry that an upload will not go on. It would find out by itself after days.
+    /// Tells the registry that an upload will not go on. It would find out by itself after days, and
+    /// some want it so: distribution 2.8 refuses once a part has come that it has not acknowledged.
     async fn abandon(&self, location: Url) {
         let request = self.request(Method::DELETE, location, 0);
         let silent = Job::silent();
