@@ -164,7 +164,11 @@ fn directories() -> Vec<Scenario> {
             .file("a", "1")
             .dockerfile("FROM scratch\nWORKDIR /x/../y//z/\nWORKDIR ../q\nCOPY a .\n")
             .expect(at("/y/q/a").file("1"))
-            .expect(config("/config/WorkingDir", "/y/q")),
+            .expect(config("/config/WorkingDir", "/y/q"))
+            .differs(
+                "history/0/created_by",
+                "BuildKit 0.13 writes WORKDIR as it stands in the Dockerfile; later ones clean the path, as we do",
+            ),
     ]
 }
 

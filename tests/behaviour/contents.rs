@@ -75,6 +75,21 @@ fn tar_of_some_things() -> Vec<u8> {
     result.expect("a tar in memory")
 }
 
+/// A tar with names that would lead out of where it is unpacked.
+fn tar_that_climbs() -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for name in ["ok", "../up", "../../up2", "/abs/x"] {
+        let mut header = tar::Header::new_gnu();
+        // The crate refuses such names, so they go into the field itself.
+        header.as_gnu_mut().expect("a GNU header").name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_mode(0o644);
+        header.set_size(1);
+        header.set_cksum();
+        builder.append(&header, &b"x"[..]).expect("a tar in memory");
+    }
+    builder.into_inner().expect("a tar in memory")
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("gzip in memory")
@@ -124,6 +139,18 @@ fn archives() -> Vec<Scenario> {
                 "/d/top",
                 "the engine's BuildKit 0.13 leaves the owners of an archive; later ones obey `--chown`",
             ),
+        scenario("add_unpacks_to_a_name_without_slash")
+            .file("archive", gzip(&tar))
+            .dockerfile("FROM scratch\nADD archive /d\n")
+            .expect(at("/d/top/file").file("alpha\n")),
+        scenario("add_of_a_directory_unpacks_nothing_in_it")
+            .file("src/archive.tar", tar.clone())
+            .dockerfile("FROM scratch\nADD src /d/\n")
+            .expect(only("/d", &["archive.tar"])),
+        scenario("add_keeps_an_archive_below_its_destination")
+            .file("archive", tar_that_climbs())
+            .dockerfile("FROM scratch\nADD archive /d/e/\n")
+            .expect(only("/d/e", &["abs", "abs/x", "ok", "up", "up2"])),
         scenario("add_unpacks_over_a_base")
             .file("archive", gzip(&tar))
             .dockerfile("FROM {busybox}\nADD archive /lib64\n")

@@ -101,6 +101,10 @@ fn copies() -> Vec<Scenario> {
             .file("a", "1")
             .dockerfile("FROM scratch\nCOPY a /x\nCOPY a /x/y\n")
             .fails(InvalidDockerfile, &["/x"]),
+        scenario("copy_into_a_file_as_if_it_were_a_directory")
+            .file("a", "1")
+            .dockerfile("FROM scratch\nCOPY a /x\nCOPY a /x/\n")
+            .fails(InvalidDockerfile, &["/x"]),
         scenario("chown_of_an_unknown_user_is_root")
             .file("a", "1")
             .dockerfile("FROM {busybox}\nCOPY --chown=nosuch a /\n")

@@ -13,6 +13,7 @@ mod contents;
 mod errors;
 mod files;
 mod ignore;
+mod inputs;
 mod left_over;
 mod outputs;
 mod real_size;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let trials = match World::new() {
         Ok(world) => [
             suite::trials(&world, scenarios),
+            inputs::trials(&world),
             outputs::trials(&world),
             surroundings::trials(&world),
             cancel::trials(&world),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use libtest_mimic::{Failed, Trial};
 use windlass_core::ErrorKind;
-use windlass_core::backend::CheckStatus;
 use windlass_core::output::Output;
 use windlass_core::request::BuildRequest;
 use windlass_tests::image_check::{Ignoring, Image, Platform, compare};
@@ -96,9 +95,8 @@ fn engine_is_down(world: &World, root: &Path) -> Result<(), Failed> {
     refused(world, &rig, request, ErrorKind::Unavailable, &["none.sock", "start docker"])?;
     let report = world.runtime.block_on(rig.backend.check(&rig.job));
     assert!(!report.is_good(), "{report:?}");
-    let mut bad = report.items.iter().filter(|item| item.status == CheckStatus::Bad);
-    let says = |hint: &Option<String>| hint.as_deref().is_some_and(|hint| hint.contains("start docker"));
-    assert!(bad.any(|item| says(&item.hint)), "{report:#?}");
+    let mut hints = report.items.iter().filter_map(|item| item.hint.as_deref());
+    assert!(hints.any(|hint| hint.contains("start docker")), "{report:#?}");
     Ok(())
 }
 

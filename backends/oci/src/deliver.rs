@@ -195,6 +195,11 @@ fn directory_of(platform: &Platform) -> String {
 /// written into: it cannot be replaced.
 fn whole_file(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
     let failed = || format!("could not write `{}`", path.display());
+    // What goes wrong with the disk concerns this file; everything else says itself what it concerns.
+    let write = |out: &mut BufWriter<&File>| match write(out) {
+        Err(error) if error.kind() == ErrorKind::LocalIo => Err(error).or_error(ErrorKind::LocalIo, failed),
+        result => result,
+    };
     if is_special(path) {
         let file = File::options().write(true).open(path).or_error(ErrorKind::LocalIo, failed)?;
         let mut out = BufWriter::with_capacity(WRITE_BUFFER, &file);

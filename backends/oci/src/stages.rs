@@ -298,6 +298,11 @@ impl<'a> Interpreter<'a> {
         }
         self.read_tree(stage).await?;
         let tree = stage.tree.clone().unwrap_or_default();
+        if stage.layers.is_empty() {
+            let message = format!("the owner `{text}` is a name, and an empty image has no names");
+            let error = Error::new(ErrorKind::InvalidDockerfile, message);
+            return Err(error.with_hint("give its number, such as `1000:1000`"));
+        }
         let passwd = self.read_file(&tree, "etc/passwd").await?;
         let group = self.read_file(&tree, "etc/group").await?;
         let (owner, unknown) = spec.find(&passwd, &group);

@@ -495,7 +495,7 @@ async fn files_and_directories_do_not_replace_each_other() {
         "FROM scratch\nCOPY e /x\nCOPY d /x\n",
         "FROM scratch\nCOPY f /x\nWORKDIR /x/y\n",
     ] {
-        assert_eq!(bench.refuse(dockerfile).await.kind(), ErrorKind::BuildFailed, "{dockerfile}");
+        assert_eq!(bench.refuse(dockerfile).await.kind(), ErrorKind::InvalidDockerfile, "{dockerfile}");
     }
 }
 

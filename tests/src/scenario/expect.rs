@@ -30,6 +30,7 @@ pub struct PathExpectation {
     target: Option<&'static str>,
     same_as: Option<&'static str>,
     mtime: Option<i64>,
+    xattrs: Option<Vec<(&'static str, &'static str)>>,
 }
 
 /// The path must be there; the methods of the result say more about it.
@@ -119,6 +120,12 @@ impl Expectation {
         self.with(|path| path.mtime = Some(seconds))
     }
 
+    /// These extended attributes and no others.
+    #[must_use]
+    pub fn xattrs(self, xattrs: &[(&'static str, &'static str)]) -> Self {
+        self.with(|path| path.xattrs = Some(xattrs.to_vec()))
+    }
+
     /// What speaks against it in an image; `None` if nothing does.
     pub fn objection(&self, image: &Image) -> Option<String> {
         match self {
@@ -156,7 +163,11 @@ impl PathExpectation {
             && self.owner.is_none_or(|owner| owner == (entry.uid, entry.gid))
             && target.is_none_or(|target| Some(target) == entry.target.as_deref())
             && first.is_none_or(|first| Some(first) == entry.hard_link_of.as_deref())
-            && self.mtime.is_none_or(|mtime| mtime == entry.mtime);
+            && self.mtime.is_none_or(|mtime| mtime == entry.mtime)
+            && self.xattrs.as_ref().is_none_or(|xattrs| {
+                let expected = xattrs.iter().map(|(name, value)| (*name, value.as_bytes()));
+                expected.eq(entry.xattrs.iter().map(|(name, value)| (name.as_str(), value.as_slice())))
+            });
         (!right).then(|| format!("`{}` is {entry}, expected {self:?}", self.path))
     }
 }

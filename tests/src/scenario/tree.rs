@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 
 use super::{Places, Scenario};
 
@@ -21,6 +21,8 @@ pub struct Item {
     pub content: Content,
     /// Permission bits: 0644 or 0755 if not said.
     pub mode: Option<u32>,
+    /// Extended attributes.
+    pub xattrs: Vec<(&'static str, &'static str)>,
 }
 
 /// What an item is.
@@ -94,9 +96,19 @@ impl Scenario {
         self
     }
 
+    /// An extended attribute of the last item.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn xattr(mut self, name: &'static str, value: &'static str) -> Self {
+        self.items.last_mut().expect("an attribute belongs to an item").xattrs.push((name, value));
+        self
+    }
+
     fn item(mut self, within: &str, path: impl AsRef<[u8]>, content: Content) -> Self {
         let path = [within.as_bytes(), path.as_ref()].join(&b'/');
-        self.items.push(Item { path, content, mode: None });
+        self.items.push(Item { path, content, mode: None, xattrs: Vec::new() });
         self
     }
 
@@ -114,6 +126,9 @@ impl Scenario {
         for item in &self.items {
             let path = root.join(relative(&item.path));
             write_item(root, &path, &item.content, item.mode)?;
+            for (name, value) in &item.xattrs {
+                setxattr(&path, *name, value.as_bytes(), XattrFlags::empty())?;
+            }
         }
         // Modes of directories last, in case one keeps us from writing into it.
         for item in &self.items {

@@ -189,7 +189,7 @@ impl<'a> Placer<'a> {
             (Some(true), false) => {
                 let shown = String::from_utf8_lossy(&path);
                 return Err(Error::new(
-                    ErrorKind::BuildFailed,
+                    ErrorKind::InvalidDockerfile,
                     format!("a file cannot replace the directory `/{shown}`"),
                 ));
             }
@@ -230,5 +230,5 @@ impl<'a> Placer<'a> {
 
 pub(super) fn no_directory(path: &[u8]) -> Error {
     let shown = String::from_utf8_lossy(path);
-    Error::new(ErrorKind::BuildFailed, format!("`/{shown}` is in the way: it is no directory"))
+    Error::new(ErrorKind::InvalidDockerfile, format!("`/{shown}` is in the way: it is no directory"))
 }
