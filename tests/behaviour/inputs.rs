@@ -1,0 +1,165 @@
+//! Requests that no directory alone can express: entries in memory, a Dockerfile from elsewhere, no context at all.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use libtest_mimic::{Failed, Trial};
+use windlass_core::context::{Context, ContextPath, ContextSettings, Modes};
+use windlass_core::output::Output;
+use windlass_core::request::{BuildRequest, DockerfileSource};
+use windlass_tests::image_check::{Ignoring, Image, Platform, compare};
+use windlass_tests::scenario::{Expectation, at, only};
+
+use crate::left_over;
+use crate::rig::{Rig, Setup, shown};
+use crate::world::World;
+
+/// The tests of this file: each builds on both backends and compares.
+pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
+    vec![
+        world.trial("same::dockerfile_outside_the_context", dockerfile_outside),
+        world.trial("same::dockerfile_from_nowhere", dockerfile_from_nowhere),
+        world.trial("same::entries_in_memory_win", entries_in_memory),
+        world.trial("same::context_in_memory_alone", context_in_memory),
+        world.trial("same::modes_normalized", modes_normalized),
+        world.trial("same::ignore_file_switched_off", ignore_file_switched_off),
+    ]
+}
+
+/// Builds the request that `make` gives for a directory, on both backends, and expects equal images that are so.
+fn both(
+    world: &World,
+    root: &Path,
+    make: impl Fn(&Path) -> Result<BuildRequest, Failed>,
+    expected: &[Expectation],
+) -> Result<(), Failed> {
+    let mut images = Vec::new();
+    for backend in ["oci", "docker"] {
+        let root = root.join(backend);
+        fs::create_dir_all(root.join("context"))?;
+        let setup = if backend == "oci" { Setup::oci(&root) } else { Setup::docker(&root, &world.classic) };
+        let rig = Rig::new(&root, setup).map_err(|error| shown(&error))?;
+        let mut request = make(&root.join("context"))?;
+        let before = left_over::files(&root.join("context"));
+        let name = root.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+        let tag = format!("{}/inputs/{name}:{backend}", world.registry);
+        request.tags = vec![tag.parse()?];
+        request.outputs = vec![Output::push()];
+        rig.build(world, request).map_err(|error| format!("{backend}: {}", shown(&error)))?;
+        assert_eq!(left_over::files(&root.join("context")), before, "{backend} changed the context");
+        images.push(Image::from_registry(&tag, &Platform::amd64())?);
+    }
+    let objections = images.iter().flat_map(|image| expected.iter().filter_map(|one| one.objection(image)));
+    let mut wrong: Vec<String> = objections.collect();
+    wrong.extend(compare(&images[0], &images[1], &Ignoring::between_builders()));
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+}
+
+fn context(root: &Path, dockerfile: Option<&Path>) -> Result<Context, Failed> {
+    settled(root, dockerfile, &ContextSettings::default())
+}
+
+fn settled(root: &Path, dockerfile: Option<&Path>, settings: &ContextSettings) -> Result<Context, Failed> {
+    Ok(Context::from_dir(root, dockerfile, settings).map_err(|error| shown(&error))?)
+}
+
+/// A Dockerfile that is on no disk.
+fn rendered(content: &str) -> DockerfileSource {
+    DockerfileSource { shown: "-".into(), path: None, in_context: None, content: content.to_owned().into() }
+}
+
+fn path(text: &str) -> ContextPath {
+    ContextPath::clean(text).expect("a clean path")
+}
+
+fn dockerfile_outside(world: &World, root: &Path) -> Result<(), Failed> {
+    let make = |directory: &Path| {
+        fs::write(directory.join("a"), "1")?;
+        fs::write(directory.join("Dockerfile"), "FROM nothing\n")?;
+        let outside = directory.with_file_name("other.Dockerfile");
+        fs::write(&outside, "FROM scratch\nCOPY . /\n")?;
+        let context = context(directory, Some(&outside))?;
+        let content = fs::read(&outside)?.into();
+        let dockerfile =
+            DockerfileSource { shown: outside.clone(), path: Some(outside), in_context: None, content };
+        Ok(BuildRequest::new(context, dockerfile))
+    };
+    both(world, root, make, &[only("/", &["Dockerfile", "a"])])
+}
+
+fn dockerfile_from_nowhere(world: &World, root: &Path) -> Result<(), Failed> {
+    let make = |directory: &Path| {
+        fs::write(directory.join("a"), "1")?;
+        fs::write(directory.join("b"), "1")?;
+        fs::write(directory.join(".dockerignore"), "b\n")?;
+        let dockerfile = rendered("FROM scratch\nCOPY . /d/\nCOPY <<EOF /e\ne\nEOF\n");
+        Ok(BuildRequest::new(context(directory, None)?, dockerfile))
+    };
+    both(world, root, make, &[only("/d", &[".dockerignore", "a"]), at("/e").file("e\n")])
+}
+
+fn entries_in_memory(world: &World, root: &Path) -> Result<(), Failed> {
+    let make = |directory: &Path| {
+        fs::write(directory.join("a"), "on disk")?;
+        fs::write(directory.join("b"), "on disk")?;
+        let mut context = context(directory, None)?;
+        context.insert(path("b"), &b"in memory"[..], 0o755);
+        context.insert(path("deep/er/c"), &b"c"[..], 0o600);
+        context.insert_symlink(path("deep/link"), "er/c");
+        context.insert_directory(path("empty"), 0o700);
+        Ok(BuildRequest::new(context, rendered("FROM scratch\nCOPY . /d\nCOPY empty /d/copied\n")))
+    };
+    let expected = [
+        only("/d", &["a", "b", "copied", "deep", "deep/er", "deep/er/c", "deep/link", "empty"]),
+        at("/d/a").file("on disk").mode(0o644),
+        at("/d/b").file("in memory").mode(0o755),
+        at("/d/deep").directory().mode(0o755),
+        at("/d/deep/er/c").file("c").mode(0o600).owner(0, 0),
+        at("/d/deep/link").symlink("er/c"),
+        at("/d/empty").directory().mode(0o700),
+    ];
+    both(world, root, make, &expected)
+}
+
+fn context_in_memory(world: &World, root: &Path) -> Result<(), Failed> {
+    let make = |_: &Path| {
+        let mut context = Context::empty();
+        context.insert(path("only"), &b"1"[..], 0o644);
+        Ok(BuildRequest::new(context, rendered("FROM scratch\nCOPY . /d/\n")))
+    };
+    both(world, root, make, &[only("/d", &["only"])])
+}
+
+fn modes_normalized(world: &World, root: &Path) -> Result<(), Failed> {
+    let make = |directory: &Path| {
+        use std::os::unix::fs::PermissionsExt as _;
+        for (name, mode) in [("plain", 0o600), ("tool", 0o700), ("open", 0o666)] {
+            fs::write(directory.join(name), name)?;
+            fs::set_permissions(directory.join(name), fs::Permissions::from_mode(mode))?;
+        }
+        fs::create_dir(directory.join("sub"))?;
+        fs::set_permissions(directory.join("sub"), fs::Permissions::from_mode(0o700))?;
+        let settings = ContextSettings { modes: Modes::Normalize, ..ContextSettings::default() };
+        let context = settled(directory, None, &settings)?;
+        Ok(BuildRequest::new(context, rendered("FROM scratch\nCOPY . /d/\n")))
+    };
+    let expected = [
+        at("/d/plain").mode(0o644),
+        at("/d/tool").mode(0o755),
+        at("/d/open").mode(0o644),
+        at("/d/sub").mode(0o755),
+    ];
+    both(world, root, make, &expected)
+}
+
+fn ignore_file_switched_off(world: &World, root: &Path) -> Result<(), Failed> {
+    let make = |directory: &Path| {
+        fs::write(directory.join("a"), "1")?;
+        fs::write(directory.join(".dockerignore"), "a\n")?;
+        let settings = ContextSettings { ignore: false, ..ContextSettings::default() };
+        let context = settled(directory, None, &settings)?;
+        Ok(BuildRequest::new(context, rendered("FROM scratch\nCOPY . /d/\n")))
+    };
+    both(world, root, make, &[only("/d", &[".dockerignore", "a"])])
+}
