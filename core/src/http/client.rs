@@ -21,6 +21,9 @@ pub struct HttpSettings {
     pub insecure: bool,
     /// Go through the proxy of the environment (`HTTPS_PROXY`, `NO_PROXY`). Default: yes.
     pub proxy: bool,
+    /// Go on to where a server points. Default: yes; what is sent in the body of a request then
+    /// goes there as well, so a secret in it must not.
+    pub follow_redirects: bool,
     /// How long a connection may take to be made. Default: 10 s.
     pub connect_timeout: Duration,
 }
@@ -32,6 +35,7 @@ impl Default for HttpSettings {
             identity_files: Vec::new(),
             insecure: false,
             proxy: true,
+            follow_redirects: true,
             connect_timeout: Duration::from_secs(10),
         }
     }
@@ -48,7 +52,10 @@ impl HttpSettings {
         let mut builder = Client::builder()
             .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(self.connect_timeout)
-            .redirect(redirect::Policy::limited(10))
+            .redirect(match self.follow_redirects {
+                true => redirect::Policy::limited(10),
+                false => redirect::Policy::none(),
+            })
             .tcp_keepalive(Duration::from_secs(30))
             .danger_accept_invalid_certs(self.insecure);
         if !self.proxy {

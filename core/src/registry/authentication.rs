@@ -25,6 +25,8 @@ use crate::http::{Failure, read_capped};
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 /// A token that ends within this time is renewed first: a request must not meet its end.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(10);
+/// No token is kept longer, whatever the token server says.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// The largest answer of a token server; real ones are below 10 KiB.
 const TOKEN_LIMIT_BYTES: u64 = 1 << 20;
 
@@ -207,13 +209,15 @@ async fn fetch_token(
 ) -> Result<Token, Failure> {
     let server = realm.host_str().unwrap_or_default().to_owned();
     let mut request = match credential {
-        Some(Credential::IdentityToken(secret)) => endpoint.http.post(realm.clone()).form(&[
-            ("grant_type", "refresh_token"),
-            ("client_id", "windlass"),
-            ("service", service.unwrap_or_default()),
-            ("scope", &words.join(" ")),
-            ("refresh_token", secret.expose_secret()),
-        ]),
+        Some(Credential::IdentityToken(secret)) => {
+            endpoint.http_without_redirects()?.post(realm.clone()).form(&[
+                ("grant_type", "refresh_token"),
+                ("client_id", "windlass"),
+                ("service", service.unwrap_or_default()),
+                ("scope", &words.join(" ")),
+                ("refresh_token", secret.expose_secret()),
+            ])
+        }
         _ => {
             let mut url = realm.clone();
             url.query_pairs_mut()
@@ -248,6 +252,7 @@ async fn fetch_token(
     let secret = answer.token.filter(non_empty).or(answer.access_token.filter(non_empty));
     let secret = secret.ok_or_else(unexpected)?;
     let lifetime = answer.expires_in.filter(|s| *s > 0).map_or(DEFAULT_LIFETIME, Duration::from_secs);
+    let lifetime = lifetime.min(LONGEST_LIFETIME);
     let margin = RENEWAL_MARGIN.min(lifetime / 4);
     let mut header =
         HeaderValue::from_str(&format!("Bearer {}", secret.expose_secret())).map_err(|_| unexpected())?;

@@ -19,6 +19,7 @@ pub(super) struct Endpoint {
     pub(super) base: Url,
     /// The client with the certificates for it.
     pub(super) http: Client,
+    settings: HttpSettings,
     /// How long it may take to answer.
     pub(super) answer_timeout: Duration,
 }
@@ -35,20 +36,30 @@ impl Endpoint {
         let base = format!("{scheme}://{}/v2/", api_host(registry));
         let base =
             base.parse().or_error(ErrorKind::InvalidInput, || format!("`{registry}` is no registry"))?;
-        let http = HttpSettings {
+        let http_settings = HttpSettings {
             ca_files: host.ca_file.iter().cloned().collect(),
             identity_files: host.client_certificate.iter().chain(&host.client_key).cloned().collect(),
             insecure: host.insecure,
             // As Go programs do: a proxy is never asked for this machine.
             proxy: !is_loopback(registry),
+            follow_redirects: true,
             connect_timeout: settings.connect_timeout,
         };
         Ok(Self {
             registry: registry.to_owned(),
             base,
-            http: http.client()?,
+            http: http_settings.client()?,
+            settings: http_settings,
             answer_timeout: settings.answer_timeout,
         })
+    }
+
+    /// A client for requests with a secret in their body: it goes nowhere but where it is told to.
+    ///
+    /// # Errors
+    /// As [`Endpoint::new`].
+    pub(super) fn http_without_redirects(&self) -> Result<Client> {
+        HttpSettings { follow_redirects: false, ..self.settings.clone() }.client()
     }
 
     /// The address of something in a repository: `manifests/latest`.

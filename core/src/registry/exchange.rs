@@ -113,7 +113,7 @@ impl RegistryClient {
             }
         }
         tracing::debug!(method = %request.method, url = %shown(&request.url), status = response.status().as_u16());
-        if response.status().is_success() || response.status().is_redirection() {
+        if response.status().is_success() {
             return Ok(Answer::Success(response));
         }
         let refusal = Refusal::read(response, &request.server(), &endpoint.registry).await;
@@ -146,9 +146,10 @@ impl RegistryClient {
 
 /// The answer to a request.
 pub(super) enum Answer {
-    /// 2xx, or a redirection that was not followed.
+    /// 2xx.
     Success(Response),
-    /// 4xx that another attempt would not change.
+    /// What another attempt would not change: 4xx, or a redirection that cannot be followed, as
+    /// that of a body that is read while it is sent.
     Refused(Refusal),
 }
 

@@ -140,3 +140,44 @@ async fn a_manifest_must_be_what_its_digest_says() {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
     }
 }
+
+#[tokio::test]
+async fn a_token_may_be_said_to_last_for_ever() {
+    let fake = Fake::start(|seen: &Seen| {
+        let host = seen.header("host").expect("host");
+        match seen.header("authorization") {
+            _ if seen.is("GET /token") => {
+                reply(200).body(format!(r#"{{"token":"t","expires_in":{}}}"#, u64::MAX))
+            }
+            Some("Bearer t") => manifest(),
+            _ => reply(401)
+                .header("WWW-Authenticate", format!(r#"Bearer realm="http://{host}/token",service="me""#)),
+        }
+    })
+    .await;
+    let (client, _dir) = client(None);
+    let found = client.head_manifest(&reference(&fake.host), &Job::silent()).await.expect("let in");
+    assert!(found.is_some());
+}
+
+#[tokio::test]
+async fn an_identity_token_is_not_sent_on_to_where_a_token_server_points() {
+    let thief = Fake::start(|_| reply(200).body(r#"{"access_token":"t"}"#)).await;
+    let elsewhere = format!("http://{}/token", thief.host);
+    let fake = Fake::start(move |seen: &Seen| {
+        let host = seen.header("host").expect("host");
+        match seen.is("POST /token") {
+            true => reply(307).header("Location", elsewhere.clone()),
+            false => reply(401)
+                .header("WWW-Authenticate", format!(r#"Bearer realm="http://{host}/token",service="me""#)),
+        }
+    })
+    .await;
+    let (client, dir) = client(None);
+    let auths = format!(r#"{{"auths":{{"{}":{{"identitytoken":"secret"}}}}}}"#, fake.host);
+    std::fs::write(dir.path().join("config.json"), auths).expect("write");
+    let error = client.head_manifest(&reference(&fake.host), &Job::silent()).await.expect_err("not let in");
+    assert_eq!(error.kind(), ErrorKind::UnexpectedAnswer, "{error:?}");
+    assert_eq!(fake.seen("POST /token").len(), 1);
+    assert_eq!(thief.lines(), Vec::<String>::new());
+}

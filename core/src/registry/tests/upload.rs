@@ -194,3 +194,11 @@ async fn an_upload_that_goes_on_elsewhere_takes_no_credential_along() {
     assert_eq!(result.expect("sent"), Pushed::Uploaded);
     assert_eq!(storage.seen("PUT")[0].header("authorization"), None);
 }
+
+#[tokio::test]
+async fn an_upload_that_is_pointed_elsewhere_has_not_been_taken() {
+    for size in [900, 1100] {
+        let (result, _fake) = send(size, None, |_| reply(307).header("Location", "/elsewhere")).await;
+        assert_eq!(result.expect_err("not sent").kind(), ErrorKind::UnexpectedAnswer, "{size} bytes");
+    }
+}
