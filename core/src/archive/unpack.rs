@@ -15,8 +15,14 @@ use crate::context::ContextPath;
 use crate::error::{Error, ErrorKind};
 
 const BLOCK: usize = 512;
-/// Long names and PAX records are kept in memory; honest ones are far smaller.
+/// Long names and PAX records are kept in memory; honest ones are far smaller. This is for all
+/// of one member.
 const LARGEST_EXTENSION: u64 = 1 << 20;
+/// No path that is longer can be used (Linux: `PATH_MAX`).
+const LONGEST_NAME: usize = 4096;
+/// The records that can hold for all members. Others are about one, and are left out, so that
+/// members do not multiply what an archive holds once (Go's reader leaves out all of them).
+const GLOBAL_KEYS: [&[u8]; 6] = [b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"];
 
 /// Reads a tar archive, member by member.
 #[derive(Debug)]
@@ -55,19 +61,21 @@ impl<R: Read> TarReader<R> {
     /// out as it is.
     pub fn next_member(&mut self) -> Result<Option<TarMember<'_, R>>> {
         let mut records = Records::new();
+        let mut room = LARGEST_EXTENSION;
         loop {
             let Some(header) = self.next_header()? else { return Ok(None) };
             match header.entry_type() {
-                EntryType::XHeader => records.extend(parse_records(&self.extension(&header)?)?),
+                EntryType::XHeader => records.extend(parse_records(&self.extension(&header, &mut room)?)?),
                 EntryType::XGlobalHeader => {
-                    let more = parse_records(&self.extension(&header)?)?;
+                    let mut more = parse_records(&self.extension(&header, &mut room)?)?;
+                    more.retain(|key, _| GLOBAL_KEYS.contains(&key.as_slice()));
                     self.global.extend(more);
                 }
                 EntryType::GNULongName => {
-                    records.insert(b"path".to_vec(), until_zero(self.extension(&header)?));
+                    records.insert(b"path".to_vec(), until_zero(self.extension(&header, &mut room)?));
                 }
                 EntryType::GNULongLink => {
-                    records.insert(b"linkpath".to_vec(), until_zero(self.extension(&header)?));
+                    records.insert(b"linkpath".to_vec(), until_zero(self.extension(&header, &mut room)?));
                 }
                 _ => {
                     let mut all = self.global.clone();
@@ -117,12 +125,12 @@ impl<R: Read> TarReader<R> {
         Ok(filled)
     }
 
-    /// The content of a member that says something about the next one.
-    fn extension(&mut self, header: &Header) -> Result<Vec<u8>> {
+    /// The content of a member that says something about the next one; `room` is left for more.
+    fn extension(&mut self, header: &Header, room: &mut u64) -> Result<Vec<u8>> {
         let size = header.entry_size().map_err(|_| corrupt("a size is no number"))?;
-        if size > LARGEST_EXTENSION {
-            return Err(corrupt("the name or the records of a member are larger than 1 MiB"));
-        }
+        *room = room
+            .checked_sub(size)
+            .ok_or_else(|| corrupt("the name or the records of a member are larger than 1 MiB"))?;
         self.start_content(size);
         let mut content = Vec::new();
         self.read_content_to_end(&mut content)?;
@@ -230,6 +238,9 @@ fn read_entry(header: &Header, records: &Records) -> Result<(TarEntry, u64)> {
 }
 
 fn clean(name: &[u8]) -> Result<ContextPath> {
+    if name.len() > LONGEST_NAME {
+        return Err(corrupt(format!("the name of a member is longer than {LONGEST_NAME} bytes")));
+    }
     let inside = ContextPath::clean(name).filter(|_| !name.contains(&0));
     inside.ok_or_else(|| {
         let name = String::from_utf8_lossy(name);
@@ -394,6 +405,27 @@ mod tests {
         ] {
             assert_eq!(names(&archive).expect_err("refused").kind(), kind);
         }
+    }
+
+    /// What a hostile archive can make us keep is bounded by what is read of it.
+    #[test]
+    fn names_and_records_do_not_add_up() {
+        let record = |key: &str| {
+            let rest = format!(" {key}={}\n", "v".repeat(600 << 10));
+            let length = rest.len() + 6;
+            format!("{length}{rest}").into_bytes()
+        };
+        let twice = [raw(b"x", b'x', &record("a")), raw(b"x", b'x', &record("b"))].concat();
+        assert_eq!(names(&twice).expect_err("too much").kind(), ErrorKind::Corrupt);
+        let deep = [raw(b"l", b'L', "d/".repeat(3000).as_bytes()), raw(b"a", b'0', b"")].concat();
+        assert_eq!(names(&deep).expect_err("too long").kind(), ErrorKind::Corrupt);
+        let mut global = raw(b"g", b'g', &record("SCHILY.xattr.user.a"));
+        global.extend(raw(b"a", b'0', b""));
+        let mut reader = TarReader::new(global.as_slice());
+        let member = reader.next_member().expect("readable").expect("has a member");
+        assert!(member.entry.xattrs.is_empty());
+        drop(member);
+        assert!(reader.global.is_empty());
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::backend::Job;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 
+/// A layer of a million files needs a third of it.
+const MEMBERS_LIMIT_BYTES: usize = 512 << 20;
 const MAGIC: &[u8] = b"windlass layer index 1\n";
 
 /// What is in a layer, in the order of the archive. Whiteouts are members like others.
@@ -33,12 +35,23 @@ impl LayerIndex {
     /// Reads an uncompressed layer to its end.
     ///
     /// # Errors
-    /// `Corrupt` for an archive that is damaged or leads out of its root; `Cancelled`.
+    /// `Corrupt` for an archive that is damaged, leads out of its root, or has so many members
+    /// that it can only be meant to fill the memory; `Cancelled`.
     pub fn read(layer: impl Read, job: &Job) -> Result<Self> {
+        Self::read_within(MEMBERS_LIMIT_BYTES, layer, job)
+    }
+
+    fn read_within(limit_bytes: usize, layer: impl Read, job: &Job) -> Result<Self> {
         let mut reader = Hashing { inner: layer, hasher: Sha256::new() };
         let mut members = Vec::new();
+        let mut members_bytes = 0;
         let mut archive = TarReader::new(&mut reader);
         while let Some(member) = archive.next_member()? {
+            members_bytes += size_in_memory(&member.entry);
+            if members_bytes > limit_bytes {
+                let why = format!("the list of its members is larger than {limit_bytes} bytes");
+                return Err(unreadable(why.into()));
+            }
             members.push(member.entry);
             job.check()?;
         }
@@ -117,6 +130,15 @@ impl ImageStore {
     fn index_path(&self, layer: &Digest) -> PathBuf {
         self.dir().join("indexes").join(layer.hex())
     }
+}
+
+fn size_in_memory(entry: &TarEntry) -> usize {
+    let target = match &entry.kind {
+        TarKind::Symlink { target } | TarKind::HardLink { target } => target.len(),
+        _ => 0,
+    };
+    let xattrs = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    size_of::<TarEntry>() + entry.path.len() + target + xattrs
 }
 
 fn unreadable(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
@@ -265,6 +287,15 @@ mod tests {
             assert_eq!(LayerIndex::from_bytes(&damaged), None, "byte {at}");
         }
         assert_eq!(LayerIndex::from_bytes(&kept[..kept.len() - 1]), None);
+    }
+
+    #[test]
+    fn the_list_of_members_is_bounded() {
+        let bytes = layer(&entries());
+        let needed = entries().iter().map(size_in_memory).sum();
+        assert!(LayerIndex::read_within(needed, &bytes[..], &Job::silent()).is_ok());
+        let error = LayerIndex::read_within(needed - 1, &bytes[..], &Job::silent()).expect_err("too many");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// As many links as the kernel and Go's `RootPath` follow before they call it a loop.
 const LINK_LIMIT: usize = 255;
+/// The paths of all parents that a layer leaves out: a deep name makes many of one.
+const IMPLIED_LIMIT_BYTES: usize = 128 << 20;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
@@ -149,12 +151,13 @@ impl<C: Clone> Tree<C> {
                 additions.push((entry, position));
             }
         }
-        additions.into_iter().try_for_each(|(entry, position)| self.add(entry, content(position)))
+        let mut room = IMPLIED_LIMIT_BYTES;
+        additions.into_iter().try_for_each(|(entry, position)| self.add(entry, content(position), &mut room))
     }
 
-    fn add(&mut self, entry: &TarEntry, content: C) -> Result<()> {
+    fn add(&mut self, entry: &TarEntry, content: C, room: &mut usize) -> Result<()> {
         let path = self.resolve_parent(&entry.path)?;
-        self.add_parents(&path)?;
+        self.add_parents(&path, room)?;
         let kind = match &entry.kind {
             TarKind::HardLink { target } => {
                 let target = self.resolve_parent(target)?;
@@ -178,12 +181,19 @@ impl<C: Clone> Tree<C> {
         Ok(())
     }
 
-    /// Makes the parents that a layer leaves out, as every reader of layers does.
-    fn add_parents(&mut self, path: &[u8]) -> Result<()> {
+    /// Makes the parents that a layer leaves out, as every reader of layers does. `room` is for
+    /// the paths of more of them.
+    fn add_parents(&mut self, path: &[u8], room: &mut usize) -> Result<()> {
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for parent in slashes.map(|at| &path[..at]) {
             match self.get(parent) {
-                None => self.insert(parent.to_vec(), Node::directory(0)),
+                None => {
+                    *room = room.checked_sub(parent.len()).ok_or_else(|| {
+                        let message = "a layer has too many deep paths whose directories it leaves out";
+                        Error::new(ErrorKind::Corrupt, message)
+                    })?;
+                    self.insert(parent.to_vec(), Node::directory(0));
+                }
                 Some(node) if node.is_directory() => {}
                 Some(_) => {
                     let (path, parent) = (String::from_utf8_lossy(path), String::from_utf8_lossy(parent));
@@ -300,6 +310,15 @@ mod tests {
     fn nothing_is_below_a_file() {
         let error = Tree::default().apply(&layer(&[("a", FILE), ("a/b", FILE)]), |position| position);
         assert_eq!(error.expect_err("a is a file").kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn parents_that_a_layer_leaves_out_are_bounded() {
+        let deep = |n: usize| format!("{n}/{}x", "d/".repeat(2000));
+        let paths: Vec<String> = (0..100).map(deep).collect();
+        let members: Vec<_> = paths.iter().map(|path| (path.as_str(), FILE)).collect();
+        let error = Tree::default().apply(&layer(&members), |position| position).expect_err("too much");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
     }
 
     #[test]
