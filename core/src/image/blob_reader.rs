@@ -6,10 +6,10 @@ use std::io::{self, Read, Write};
 use sha2::{Digest as _, Sha256};
 
 use super::documents::Descriptor;
-use super::store::ImageStore;
+use super::store::{ImageStore, wrong_size};
 use crate::archive::recover;
 use crate::backend::Job;
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestWriter};
 use crate::error::{Error, ErrorKind, Result};
 
 const COPY_BYTES: usize = 256 * 1024;
@@ -32,9 +32,15 @@ impl ImageStore {
     /// # Errors
     /// `NotFound` if it is not in the store; `Corrupt` if its size is not that of the descriptor.
     pub fn blob_reader<'a>(&'a self, blob: &'a Descriptor, job: &'a Job) -> Result<BlobReader<'a>> {
-        let file = self.open_blob(&blob.digest)?;
-        if file.metadata().is_ok_and(|metadata| metadata.len() != blob.size_bytes) {
-            return Err(self.damaged(&blob.digest));
+        let mut file = self.open_blob(&blob.digest)?;
+        if let Ok(metadata) = file.metadata()
+            && metadata.len() != blob.size_bytes
+        {
+            let mut writer = DigestWriter::new(io::sink());
+            return Err(match io::copy(&mut file, &mut writer).map(|_| writer.finish()) {
+                Ok((_, digest, size_bytes)) if digest == blob.digest => wrong_size(blob, size_bytes),
+                _ => self.damaged(&blob.digest),
+            });
         }
         Ok(BlobReader { store: self, blob, file, hasher: Sha256::new(), read_bytes: 0, job })
     }

@@ -2,6 +2,7 @@
 //!
 //! Source: OCI image-spec `image-layout.md`; the annotations are those of BuildKit and containerd.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -132,17 +133,25 @@ fn choose<'a>(
     })
 }
 
-/// Copies a document and everything it names. Other platforms that an index names may be absent.
+/// Copies a document and everything it names, each document once: indexes may be nested, and may name
+/// one another many times. Other platforms that an index names may be absent.
 fn copy_document(store: &ImageStore, dir: &Path, descriptor: &Descriptor, job: &Job) -> Result<()> {
-    copy_blob(store, dir, descriptor, job)?;
-    let document = store.document(descriptor)?;
-    for child in document.children() {
-        if matches!(document, Document::Index(_)) {
-            if blob_path(dir, &child.digest).exists() {
-                copy_document(store, dir, child, job)?;
+    let mut todo = vec![descriptor.clone()];
+    let mut done = HashSet::new();
+    while let Some(descriptor) = todo.pop() {
+        if !done.insert(descriptor.digest.hex()) {
+            continue;
+        }
+        job.check()?;
+        copy_blob(store, dir, &descriptor, job)?;
+        let document = store.document(&descriptor)?;
+        let is_index = matches!(document, Document::Index(_));
+        for child in document.children() {
+            match is_index {
+                true if blob_path(dir, &child.digest).exists() => todo.push(child.clone()),
+                false if !is_elsewhere(child) => copy_blob(store, dir, child, job)?,
+                _ => {}
             }
-        } else if !is_elsewhere(child) {
-            copy_blob(store, dir, child, job)?;
         }
     }
     Ok(())

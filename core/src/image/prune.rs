@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
+use super::media_type;
 use super::store::{ImageStore, relock};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result, ResultExt};
@@ -74,12 +75,18 @@ impl ImageStore {
     /// still leads to.
     fn named(&self) -> Result<HashSet<String>, io::Error> {
         let mut named = HashSet::new();
-        let images = self.list().map_err(io::Error::other)?;
-        for image in images {
-            named.insert(image.descriptor.digest.hex());
-            match self.closure(&image.descriptor) {
-                Ok(parts) => named.extend(parts.iter().map(|part| part.digest.hex())),
-                Err(error) => tracing::debug!(reference = %image.reference, %error, "incomplete image"),
+        let mut todo: Vec<_> =
+            self.list().map_err(io::Error::other)?.into_iter().map(|image| image.descriptor).collect();
+        while let Some(descriptor) = todo.pop() {
+            let is_document = media_type::is_index(&descriptor.media_type)
+                || media_type::is_manifest(&descriptor.media_type);
+            if !named.insert(descriptor.digest.hex()) || !is_document {
+                continue;
+            }
+            match self.document(&descriptor) {
+                Ok(document) => todo.extend(document.children().into_iter().cloned()),
+                Err(error) if error.kind() == ErrorKind::LocalIo => return Err(io::Error::other(error)),
+                Err(error) => tracing::debug!(digest = %descriptor.digest, %error, "incomplete image"),
             }
         }
         Ok(named)
@@ -98,7 +105,7 @@ impl ImageStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Descriptor, Manifest, media_type, to_bytes};
+    use crate::image::{Descriptor, Manifest, to_bytes};
     use std::time::SystemTime;
 
     fn image(store: &ImageStore, content: &[u8]) -> Descriptor {
@@ -129,6 +136,30 @@ mod tests {
         assert!(!store.has(&dropped.digest));
         assert_eq!(store.closure(&kept).expect("whole").len(), 3);
         assert!(store.has(&in_use.digest));
+    }
+
+    #[test]
+    fn keeps_what_a_damaged_image_still_leads_to() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = ImageStore::open(dir.path()).expect("store");
+        let (lost, whole) = (image(&store, b"lost"), image(&store, b"whole"));
+        let index = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{},{}]}}"#,
+            media_type::OCI_INDEX,
+            serde_json::to_string(&lost).expect("json"),
+            serde_json::to_string(&whole).expect("json"),
+        );
+        let index = store.put_as(media_type::OCI_INDEX, index.as_bytes()).expect("index");
+        store.tag(&"both".parse().expect("reference"), &index).expect("tag");
+        let path = store.path(&lost.digest);
+        fs::remove_file(&path).expect("remove");
+        fs::write(&path, b"{").expect("damage");
+        age(&store);
+        drop(store);
+        let store = ImageStore::open(dir.path()).expect("store");
+        store.prune().expect("prune");
+        assert!(store.has(&whole.digest));
+        assert!(store.has(&Digest::of(b"whole")));
     }
 
     #[test]

@@ -124,8 +124,11 @@ impl ImageStore {
             let message = format!("blob `{digest}` is larger than a document may be ({limit_bytes} bytes)");
             return Err(Error::new(ErrorKind::Corrupt, message));
         }
-        if content.len() as u64 != descriptor.size_bytes || Digest::of(&content) != *digest {
+        if Digest::of(&content) != *digest {
             return Err(self.damaged(digest));
+        }
+        if content.len() as u64 != descriptor.size_bytes {
+            return Err(wrong_size(descriptor, content.len() as u64));
         }
         Ok(content.into())
     }
@@ -229,6 +232,13 @@ impl ImageStore {
     }
 }
 
+/// The blob is sound: whoever described it is wrong, and it must stay for everybody else.
+pub(super) fn wrong_size(descriptor: &Descriptor, size_bytes: u64) -> Error {
+    let Descriptor { digest, size_bytes: said, .. } = descriptor;
+    let message = format!("blob `{digest}` has {size_bytes} bytes, not {said} as announced");
+    Error::new(ErrorKind::Corrupt, message)
+}
+
 /// Marks a blob as used now. That this fails on a read-only store does no harm: nobody can prune it.
 fn touch(file: &File) {
     let _ = file.set_modified(SystemTime::now());
@@ -296,9 +306,25 @@ mod tests {
     fn a_damaged_blob_is_noticed_and_taken_out() {
         let (_dir, store) = store();
         let descriptor = store.put_as("text/plain", b"hello").expect("put");
+        fs::remove_file(store.path(&descriptor.digest)).expect("remove");
         fs::write(store.path(&descriptor.digest), b"jello").expect("damage");
         assert_eq!(store.read(&descriptor, 9).expect_err("damaged").kind(), ErrorKind::Corrupt);
         assert!(!store.has(&descriptor.digest));
+    }
+
+    #[test]
+    fn a_descriptor_with_a_wrong_size_does_not_take_a_good_blob_out() {
+        let (_dir, store) = store();
+        let good = store.put_as("text/plain", b"hello").expect("put");
+        let wrong = Descriptor { size_bytes: 4, ..good.clone() };
+        assert_eq!(store.read(&wrong, 9).expect_err("wrong").kind(), ErrorKind::Corrupt);
+        let job = crate::backend::Job::silent();
+        assert_eq!(store.blob_reader(&wrong, &job).expect_err("wrong").kind(), ErrorKind::Corrupt);
+        assert!(store.has(&good.digest));
+        fs::remove_file(store.path(&good.digest)).expect("remove");
+        fs::write(store.path(&good.digest), b"hell").expect("damage");
+        assert_eq!(store.blob_reader(&good, &job).expect_err("damaged").kind(), ErrorKind::Corrupt);
+        assert!(!store.has(&good.digest));
     }
 
     #[test]
