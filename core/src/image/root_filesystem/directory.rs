@@ -27,6 +27,7 @@ pub(super) struct DirectoryTarget<'a> {
     /// Directories get their bits and times last: they may forbid writing, and writing changes times.
     directories: Vec<TarEntry>,
     skipped: Vec<String>,
+    finished: bool,
     job: &'a Job,
 }
 
@@ -53,6 +54,7 @@ impl<'a> DirectoryTarget<'a> {
             super_user: rustix::process::geteuid().is_root(),
             directories: Vec::new(),
             skipped: Vec::new(),
+            finished: false,
             job,
         })
     }
@@ -62,7 +64,13 @@ impl<'a> DirectoryTarget<'a> {
     }
 
     /// Gives the directories their final form, and moves everything to where it belongs.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.place()?;
+        self.finished = true;
+        Ok(())
+    }
+
+    fn place(&mut self) -> Result<()> {
         let failed = |error| failed(&self.dest, error);
         if !self.skipped.is_empty() {
             let shown = self.skipped[..self.skipped.len().min(NAMES_SHOWN)].join(", ");
@@ -81,11 +89,9 @@ impl<'a> DirectoryTarget<'a> {
         let mode = root.map_or(0o755, |entry| entry.mode & 0o777 | 0o700);
         fs::set_permissions(self.work.path(), fs::Permissions::from_mode(mode)).map_err(failed)?;
         if fs::symlink_metadata(&self.dest).is_err() {
-            let work = self.work.keep();
-            return fs::rename(&work, &self.dest).map_err(|error| {
-                let _ = fs::remove_dir_all(&work);
-                failed(error)
-            });
+            fs::rename(self.work.path(), &self.dest).map_err(failed)?;
+            self.work.disable_cleanup(true);
+            return Ok(());
         }
         merge(self.work.path(), &self.dest).map_err(failed)
     }
@@ -138,6 +144,15 @@ impl<'a> DirectoryTarget<'a> {
             }
         }
         self.set_attributes(entry)
+    }
+}
+
+/// After a failure directories may have their final bits already, which may forbid to clear them away.
+impl Drop for DirectoryTarget<'_> {
+    fn drop(&mut self) {
+        for entry in self.directories.iter().filter(|_| !self.finished) {
+            let _ = fs::set_permissions(self.path(&entry.path), fs::Permissions::from_mode(0o700));
+        }
     }
 }
 
@@ -194,9 +209,17 @@ fn merge(from: &Path, to: &Path) -> io::Result<()> {
         match there {
             Ok(there) if there.is_dir() && is_directory => {
                 let attributes = entry.metadata()?;
-                // Ours may forbid to take its content out.
+                // Ours may forbid to take its content out, and the other to put it in.
                 fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700))?;
-                merge(&entry.path(), &target)?;
+                let closed = there.mode() & 0o300 != 0o300;
+                if closed {
+                    fs::set_permissions(&target, fs::Permissions::from_mode(there.mode() | 0o700))?;
+                }
+                let merged = merge(&entry.path(), &target);
+                if merged.is_err() && closed {
+                    let _ = fs::set_permissions(&target, there.permissions());
+                }
+                merged?;
                 take_over(&target, &attributes)?;
                 continue;
             }
@@ -204,7 +227,25 @@ fn merge(from: &Path, to: &Path) -> io::Result<()> {
             Ok(_) if is_directory => fs::remove_file(&target)?,
             _ => {}
         }
-        fs::rename(entry.path(), &target)?;
+        if is_directory {
+            rename_directory(&entry.path(), &target)?;
+        } else {
+            fs::rename(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves a directory. Its owner may do that only while it may be written: the entry `..` changes.
+fn rename_directory(from: &Path, to: &Path) -> io::Result<()> {
+    let permissions = fs::symlink_metadata(from)?.permissions();
+    let closed = permissions.mode() & 0o200 == 0;
+    if closed {
+        fs::set_permissions(from, fs::Permissions::from_mode(0o700))?;
+    }
+    fs::rename(from, to)?;
+    if closed {
+        fs::set_permissions(to, permissions)?;
     }
     Ok(())
 }
@@ -253,6 +294,35 @@ mod tests {
         assert_eq!((directory.mode() & 0o7777, directory.mtime()), (0o555, crate::archive::DEFAULT_EPOCH));
         assert_eq!(fs::read_link(dest.join("l")).expect("link"), Path::new("/nowhere"));
         fs::set_permissions(dest.join("closed"), fs::Permissions::from_mode(0o755)).expect("open up");
+    }
+
+    /// Only shows something where the tests are not run by the super-user.
+    #[test]
+    fn closed_directories_can_be_moved_and_cleared_away() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let dest = dir.path().join("root");
+        let closed = || (TarEntry::new("closed", TarKind::Directory, 0o555), "");
+        let below = || (TarEntry::new("closed/below", TarKind::Directory, 0o500), "");
+        let members = || vec![closed(), below(), file("closed/below/a", "text")];
+        let mode = |path: &str| fs::metadata(dest.join(path)).expect("there").mode() & 0o7777;
+        fs::create_dir(&dest).expect("dest");
+        for _ in 0..2 {
+            export(&[members()], &dest).expect("written");
+            assert_eq!((mode("closed"), mode("closed/below")), (0o555, 0o500));
+        }
+        let job = Job::silent();
+        let mut target = DirectoryTarget::new(&dest, &job).expect("begun");
+        for (entry, _) in [closed(), below()] {
+            target.add(&entry, &mut io::empty()).expect("added");
+        }
+        for entry in target.directories.iter().rev() {
+            target.set_attributes(entry).expect("set");
+        }
+        drop(target);
+        assert_eq!(fs::read_dir(&dest).expect("dest").count(), 1);
+        for path in ["closed", "closed/below"] {
+            fs::set_permissions(dest.join(path), fs::Permissions::from_mode(0o755)).expect("open up");
+        }
     }
 
     #[test]
