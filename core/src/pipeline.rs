@@ -10,10 +10,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::Result;
-use crate::backend::{Backend, FindScope, FoundImage, Job, PlannedAction};
+use crate::backend::{Backend, FindScope, FoundImage, Job};
 use crate::backend_registry::{BackendRegistry, Host};
 use crate::digest::Digest;
-use crate::dockerfile::{self, PlannedStage};
+use crate::dockerfile;
 use crate::error::{Error, ErrorKind};
 use crate::fingerprint::{self, Change, Fingerprint, Record, StatCache};
 use crate::output::OutputKind;
@@ -21,8 +21,11 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::request::{BuildRequest, BuiltImage};
 
-/// The registry part of references that windlass chooses itself: never pulled, never pushed.
-const LOCAL_REGISTRY: &str = "localhost";
+mod naming;
+mod report;
+
+use naming::{check_outputs, keeps_image, local_repository, named_by_outputs};
+pub use report::{BuildPlan, BuildReport, ContextSummary, PassedOver};
 
 /// Whether an image that exists already is taken instead of building one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -44,58 +47,6 @@ pub struct PipelineOptions {
     pub reuse: Reuse,
     /// Says which inputs changed since the last build of this context.
     pub explain: bool,
-}
-
-/// What a build gave, and how it came about.
-#[derive(Clone, Debug, Serialize)]
-pub struct BuildReport {
-    /// The image.
-    #[serde(flatten)]
-    pub image: BuiltImage,
-    /// The tag form of the fingerprint; `None` where nobody needed one.
-    pub fingerprint: Option<String>,
-    /// The backends of the list that were unavailable, and why.
-    pub passed_over: Vec<PassedOver>,
-    /// Which inputs changed since the last build of this context, where that was asked for and
-    /// there was one.
-    pub changes: Option<Vec<Change>>,
-}
-
-/// A backend of the list that was not there.
-#[derive(Clone, Debug, Serialize)]
-pub struct PassedOver {
-    /// Its name.
-    pub backend: String,
-    /// Why it was unavailable.
-    pub reason: String,
-}
-
-/// What a build would do.
-#[derive(Clone, Debug, Serialize)]
-pub struct BuildPlan {
-    /// The backend that would be asked first.
-    pub backend: String,
-    /// The references the image would get.
-    pub references: Vec<Reference>,
-    /// The tag form of the fingerprint; `None` where nobody needs one.
-    pub fingerprint: Option<String>,
-    /// An image of this fingerprint that would be taken instead of a build.
-    pub found: Option<FoundImage>,
-    /// The stages of the Dockerfile, and which of them the target needs.
-    pub stages: Vec<PlannedStage>,
-    /// What the context holds.
-    pub context: ContextSummary,
-    /// What the backend would do, in order.
-    pub actions: Vec<PlannedAction>,
-}
-
-/// What a context holds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct ContextSummary {
-    /// The number of files, links and directories.
-    pub entries: usize,
-    /// The size of all files together, in bytes.
-    pub size_bytes: u64,
 }
 
 /// Builds through the first backend of a list that is available.
@@ -133,18 +84,25 @@ impl Pipeline {
     ) -> Result<BuildReport> {
         let mut passed_over = Vec::new();
         for (index, backend) in self.backends.iter().enumerate() {
-            let last = index + 1 == self.backends.len();
             match self.build_on(backend.as_ref(), request.clone(), options, job).await {
-                Err(error) if !last && is_missing(backend.as_ref(), &error, job).await => {
-                    let reason = error.to_string();
-                    let name = backend.name().to_owned();
-                    job.events.warn(format!("backend `{name}` is unavailable, trying the next: {reason}"));
-                    passed_over.push(PassedOver { backend: name, reason });
+                Err(error) if self.passes_over(index, &error, job).await => {
+                    passed_over.push(PassedOver::of(backend.as_ref(), &error));
                 }
                 result => return result.map(|report| BuildReport { passed_over, ..report }),
             }
         }
         Err(Error::new(ErrorKind::InvalidConfig, "no backend is configured"))
+    }
+
+    /// Whether the next backend of the list is tried after this error, of which the user is told.
+    async fn passes_over(&self, index: usize, error: &Error, job: &Job) -> bool {
+        let backend = self.backends[index].as_ref();
+        let goes_on = index + 1 < self.backends.len() && is_missing(backend, error, job).await;
+        if goes_on {
+            let name = backend.name();
+            job.events.warn(format!("backend `{name}` is unavailable, trying the next: {error}"));
+        }
+        goes_on
     }
 
     async fn build_on(
@@ -170,7 +128,8 @@ impl Pipeline {
         Ok(report(image))
     }
 
-    /// Says what [`Pipeline::build`] would do on the first backend. Nothing is sent or written.
+    /// Says what [`Pipeline::build`] would do on the first backend that is available. Nothing is
+    /// sent or written.
     ///
     /// # Errors
     /// What `build` would refuse before it starts.
@@ -180,7 +139,25 @@ impl Pipeline {
         options: &PipelineOptions,
         job: &Job,
     ) -> Result<BuildPlan> {
-        let backend = self.backends[0].as_ref();
+        let mut passed_over = Vec::new();
+        for (index, backend) in self.backends.iter().enumerate() {
+            match self.plan_on(backend.as_ref(), request.clone(), options, job).await {
+                Err(error) if self.passes_over(index, &error, job).await => {
+                    passed_over.push(PassedOver::of(backend.as_ref(), &error));
+                }
+                result => return result.map(|plan| BuildPlan { passed_over, ..plan }),
+            }
+        }
+        Err(Error::new(ErrorKind::InvalidConfig, "no backend is configured"))
+    }
+
+    async fn plan_on(
+        &self,
+        backend: &dyn Backend,
+        request: BuildRequest,
+        options: &PipelineOptions,
+        job: &Job,
+    ) -> Result<BuildPlan> {
         let wanted = self.prepare(backend, request, options, job).await?;
         let found = match &wanted.fingerprint_reference {
             Some(reference) if options.reuse != Reuse::Never => {
@@ -191,6 +168,7 @@ impl Pipeline {
         let actions = backend.plan(&wanted.request, job).await.map_err(|e| self.name_able(e, backend))?;
         Ok(BuildPlan {
             backend: backend.name().to_owned(),
+            passed_over: Vec::new(),
             references: wanted.request.tags.clone(),
             fingerprint: wanted.fingerprint.as_ref().map(Fingerprint::tag),
             found,
@@ -215,6 +193,7 @@ impl Pipeline {
             }
         }
         check_outputs(&request)?;
+        let request = named_by_outputs(request)?;
         let mut wanted = Wanted { request, fingerprint: None, fingerprint_reference: None };
         let untagged = wanted.request.tags.is_empty() && keeps_image(&wanted.request);
         if untagged || options.reuse == Reuse::Always || options.explain {
@@ -311,30 +290,6 @@ struct Wanted {
     fingerprint: Option<Fingerprint>,
     /// The reference whose tag is the fingerprint, where the image gets one.
     fingerprint_reference: Option<Reference>,
-}
-
-/// Only an image that stays in a store or a registry can be found there again.
-fn keeps_image(request: &BuildRequest) -> bool {
-    request.outputs.iter().any(|output| output.kind == OutputKind::Image || output.loads())
-}
-
-fn check_outputs(request: &BuildRequest) -> Result<()> {
-    let named = |name: &str| request.outputs.iter().any(|output| output.attributes.contains_key(name));
-    if request.pushes() && request.tags.is_empty() && !named("name") {
-        return Err(Error::new(ErrorKind::InvalidInput, "nothing says where to push the image")
-            .with_hint("name it: `--tag registry/repository:tag`"));
-    }
-    Ok(())
-}
-
-/// `localhost/<name of the context directory>`, in the letters that a repository may have.
-fn local_repository(request: &BuildRequest) -> Result<Reference> {
-    let name = request.context.root().and_then(|root| root.file_name()).unwrap_or_default();
-    let lower = name.to_string_lossy().to_ascii_lowercase();
-    let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    let slug = words.collect::<Vec<_>>().join("-");
-    let slug = if slug.is_empty() { "image" } else { &slug[..slug.len().min(100)] };
-    format!("{LOCAL_REGISTRY}/{}", slug.trim_end_matches('-')).parse()
 }
 
 /// Looks for an image of this fingerprint where the outputs want it to be.

@@ -4,7 +4,7 @@ use serde::Serialize;
 use windlass_core::Result;
 use windlass_core::config::{Reason, Selection};
 use windlass_core::fingerprint::Change;
-use windlass_core::pipeline::BuildPlan;
+use windlass_core::pipeline::{BuildPlan, PassedOver};
 
 use crate::args::Format;
 use crate::output::{Output, Table, bytes, clean};
@@ -21,7 +21,8 @@ struct Plan<'a> {
 
 /// Prints a plan.
 pub(super) fn show(plan: &BuildPlan, selection: &Selection, output: &Output) -> Result<()> {
-    let then = selection.backends.iter().skip(1).map(|backend| backend.name.as_str()).collect();
+    let names = selection.backends.iter().map(|backend| backend.name.as_str());
+    let then = names.skip(1 + plan.passed_over.len()).collect();
     let whole = Plan { plan, reason: &selection.reason, then };
     match output.format {
         Format::Json => output.json(&whole),
@@ -33,6 +34,9 @@ fn as_text(whole: &Plan<'_>) -> String {
     let plan = whole.plan;
     let mut facts = Table::default();
     facts.row(["backend", &format!("{} ({})", plan.backend, whole.reason)]);
+    for PassedOver { backend, reason } in &plan.passed_over {
+        facts.row(["not", &format!("{backend} ({reason})")]);
+    }
     if !whole.then.is_empty() {
         facts.row(["then", &format!("{} (if unavailable)", whole.then.join(", "))]);
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::archive::ArchiveSettings;
-use crate::backend::{Capabilities, CheckReport, Feature};
+use crate::backend::{Capabilities, CheckReport, Feature, PlannedAction};
 use crate::backend_registry::{BackendSetup, BackendType};
 use crate::context::{Context, ContextPath};
 use crate::output::Output;
@@ -86,7 +86,10 @@ impl Backend for Fake {
     }
 
     async fn plan(&self, _: &BuildRequest, _: &Job) -> Result<Vec<PlannedAction>> {
-        Ok(Vec::new())
+        match self.failure {
+            Some(kind) => Err(Error::new(kind, "no luck")),
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn build(&self, request: &BuildRequest, _: &Job) -> Result<BuiltImage> {
@@ -233,4 +236,38 @@ async fn a_push_needs_a_name() {
         build(&pipeline(&[&backend], dir.path()), wanted, Reuse::default()).await.expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(backend.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_plan_moves_on_as_the_build_would() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let down = Fake { well: false, failure: Some(ErrorKind::Unavailable), ..Fake::new("down") };
+    let (down, next) = (Arc::new(down), Arc::new(Fake::new("next")));
+    let pipeline = pipeline(&[&down, &next], dir.path());
+    let plan =
+        pipeline.plan(tagged("app"), &PipelineOptions::default(), &Job::silent()).await.expect("plans");
+    assert_eq!((plan.backend.as_str(), plan.passed_over[0].backend.as_str()), ("next", "down"));
+}
+
+#[tokio::test]
+async fn the_name_of_an_output_is_a_tag() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let full = Arc::new(Fake { full: true, ..Fake::new("full") });
+    let pipeline = pipeline(&[&full], dir.path());
+    for output in
+        ["type=image,\"name=r.io/a:1,r.io/b:2\",push=true", "type=registry,\"name=r.io/a:1,r.io/b:2\""]
+    {
+        let wanted = BuildRequest { outputs: vec![output.parse().expect("an output")], ..request() };
+        let report = build(&pipeline, wanted, Reuse::default()).await.expect("builds");
+        assert_eq!(report.image.references, [reference("r.io/a:1"), reference("r.io/b:2")]);
+    }
+    // The same name everywhere, or each output keeps its own: none of them is windlass's to choose.
+    let outputs = ["type=image,name=a", "type=image,name=b"].map(|output| output.parse().expect("an output"));
+    let wanted = BuildRequest { outputs: outputs.to_vec(), ..request() };
+    build(&pipeline, wanted, Reuse::default()).await.expect("builds");
+    assert_eq!(full.asked(), ["build", "build", "build"]);
+}
+
+fn reference(text: &str) -> Reference {
+    text.parse().expect("a reference")
 }
