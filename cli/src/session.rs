@@ -1,18 +1,19 @@
 //! One run of the program: what was typed globally, what the surroundings say, who shows progress.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use windlass_core::backend::Job;
 use windlass_core::backend_registry::{BackendRegistry, Host};
 use windlass_core::config::Settings;
-use windlass_core::events::Events;
+use windlass_core::events::{Event, EventSink, Events};
 use windlass_core::{Error, ErrorKind, Result};
 
 use crate::args::GlobalArgs;
-use crate::output::{Output, duration};
+use crate::output::{Display, Output, duration};
 use crate::settings::{self, Surroundings};
 use crate::trace;
 
@@ -88,7 +89,8 @@ impl Session<'_> {
         let display = self.output.display();
         // The work has its own token: a time limit stops it as the user would.
         let cancel = self.program.cancel.child_token();
-        let job = Job { events: Events::new(display.clone()), cancel: cancel.clone() };
+        let sink = WarnsOnce { shown: display.clone(), said: Mutex::default() };
+        let job = Job { events: Events::new(Arc::new(sink)), cancel: cancel.clone() };
         let mut timed_out = false;
         let result = {
             let work = work(&job);
@@ -108,6 +110,25 @@ impl Session<'_> {
             Some(limit) if timed_out => as_timed_out(error, limit),
             _ => error,
         })
+    }
+}
+
+/// Shows a warning once. The command, the fingerprint and the backend each walk the context, and each
+/// of them meets what there is to warn about.
+struct WarnsOnce {
+    shown: Arc<dyn Display>,
+    said: Mutex<BTreeSet<String>>,
+}
+
+impl EventSink for WarnsOnce {
+    fn emit(&self, event: Event) {
+        if let Event::Warned { message } = &event {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            if !said.insert(message.clone()) {
+                return;
+            }
+        }
+        self.shown.emit(event);
     }
 }
 

@@ -71,8 +71,8 @@ pub(crate) struct HashArgs {
 pub(crate) struct PackArgs {
     #[command(flatten)]
     pub(crate) tree: Tree,
-    /// File to write; `-` for stdout.
-    #[arg(short, long, value_name = "FILE")]
+    /// File to write; `-` for stdout
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub(crate) output: PathBuf,
     /// Form of compression [setting: compression.format]
     #[arg(long, value_enum, value_name = "FORM")]

@@ -117,6 +117,8 @@ fn pack_knows_forms_and_levels_and_stdout() {
     assert_eq!(start(&["--compression", "zstd"])[..4], [0x28, 0xb5, 0x2f, 0xfd]);
     assert_eq!(&start(&["--compression", "none"])[257..262], b"ustar");
     assert_ne!(start(&["--level", "1"]), start(&["--level", "9"]));
+    let output = sandbox.command(&["context", "pack"]).output().expect("starts");
+    assert_eq!(output.stdout, start(&[]), "stdout is the default");
     assert_eq!(start(&["--set", "compression.format=zstd"])[..4], [0x28, 0xb5, 0x2f, 0xfd]);
     for (arguments, words) in [
         (&["--level", "10"][..], &["10"][..]),
@@ -161,4 +163,11 @@ fn secrets_and_size_are_warned_about_unless_not_wanted() {
     let settings = ["--set", "context.warn-secrets=no", "--set", "context.warn-size=0"];
     let outcome = sandbox.run(&[&line[..2], &settings].concat());
     assert!(!outcome.stderr.contains("warning"), "{outcome:#?}");
+}
+
+#[test]
+fn a_build_warns_once() {
+    let sandbox = Sandbox::with(&[("Dockerfile", "FROM scratch\nCOPY . /\n"), (".env", "TOKEN=1")]);
+    let outcome = sandbox.run(&["build", "--explain"]);
+    assert_eq!(outcome.stderr.matches("looks like a secret").count(), 1, "{outcome:#?}");
 }

@@ -24,7 +24,7 @@ fn wrong_usage_exits_2_and_suggests_the_nearest() {
         (&["build", "--quiet", "--progress", "plain"], &["cannot be used with"]),
         (&["build", "--reuse", "--force-rebuild"], &["cannot be used with"]),
         (&["build", "a", "b"], &["unexpected argument 'b'"]),
-        (&["context", "pack"], &["--output"]),
+        (&["image", "save", "app:1"], &["--output"]),
     ] {
         sandbox.run(line).refused(2, words);
     }
