@@ -236,7 +236,7 @@ fn warns_of_secrets_and_size_as_the_settings_say() {
         ..ContextSettings::default()
     };
     let changed = warn(settings);
-    assert!(changed[0].contains("`src/main.rs` (1 MB)"), "{changed:?}");
+    assert!(changed[0].contains("`src/main.rs` (5 B)"), "{changed:?}");
     assert!(changed[1].contains("`src/main.rs`;"), "{changed:?}");
     let off = ContextSettings { warn_secrets: false, warn_size_bytes: None, ..ContextSettings::default() };
     assert!(warn(off).is_empty());

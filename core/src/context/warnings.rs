@@ -46,17 +46,22 @@ fn size_warning(entries: &[Entry], size: u64) -> String {
     let largest: Vec<String> = largest
         .iter()
         .take(3)
-        .map(|entry| format!("`{}` ({})", entry.path, megabytes(entry.size_bytes())))
+        .map(|entry| format!("`{}` ({})", entry.path, amount(entry.size_bytes())))
         .collect();
     format!(
         "the build context is large: {} in {count} files, the largest {}; list what the image does not need in `.dockerignore`",
-        megabytes(size),
+        amount(size),
         largest.join(", ")
     )
 }
 
-fn megabytes(size: u64) -> String {
-    format!("{} MB", size.div_ceil(1_000_000))
+/// In the largest unit that leaves a number of one digit at least, rounded up.
+fn amount(size: u64) -> String {
+    match size {
+        0..1_000 => format!("{size} B"),
+        1_000..1_000_000 => format!("{} kB", size.div_ceil(1_000)),
+        _ => format!("{} MB", size.div_ceil(1_000_000)),
+    }
 }
 
 fn secrets_warning(secrets: &[String]) -> String {
