@@ -100,6 +100,8 @@ const RULES: &[Rule] = &[
     rule(&["x509:"], ErrorKind::Unavailable, "the builder does not trust the registry's certificate: give it the right CA"),
     rule(&["502 bad gateway"], ErrorKind::Unavailable, ""),
     rule(&["503 service unavailable"], ErrorKind::Unavailable, ""),
+    rule(&["unknown scheme oci-layout"], ErrorKind::Unsupported,
+        "this builder reads no OCI layouts: use a builder of the `docker-container` driver (`--builder`), or push the layout and name it with `docker-image://`"),
     rule(&["failed to resolve source metadata", "not found"], ErrorKind::NotFound, "check the name and tag of the base image"),
     rule(&["manifest unknown"], ErrorKind::NotFound, ""),
     rule(&["no such image"], ErrorKind::NotFound, ""),
