@@ -6,13 +6,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::{TryStreamExt, stream};
 use windlass_core::backend::Job;
 use windlass_core::digest::Digest;
 use windlass_core::error::{Error, ErrorKind, Result};
-use windlass_core::image::{
-    self, Descriptor, FetchLayers, Image, ImageConfig, ImageStore, fetch_blob, import_layout,
-};
+use windlass_core::image::{self, Descriptor, FetchLayers, Image, ImageConfig, ImageStore, import_layout};
 use windlass_core::platform::Platform;
 use windlass_core::reference::Reference;
 use windlass_core::registry::RegistryClient;
@@ -53,8 +50,8 @@ impl Bases {
             Some(image) => image,
             None => {
                 let layers = FetchLayers::WhenRead;
-                let pull = image::pull(&self.client, &self.store, reference, Some(platform), layers, job);
-                let pulled = job.run(pull).await?;
+                let pulled =
+                    image::pull(&self.client, &self.store, reference, Some(platform), layers, job).await?;
                 let manifest = pulled.manifests.first().ok_or_else(|| {
                     Error::new(ErrorKind::NotFound, format!("`{}` has no image", reference.familiar()))
                 })?;
@@ -109,7 +106,7 @@ impl Bases {
     /// What the registries answer; `NotFound` for a layer that is nowhere; `Corrupt` for layers that
     /// are damaged or are not what the image config says.
     pub(crate) async fn tree(&self, layers: &[Layer], job: &Job) -> Result<Arc<Tree>> {
-        let unread = |layer: &&Layer| !self.store.has_layer_index(&layer.descriptor.digest);
+        let unread = |layer: &&Layer| !self.store.has_layer_index(&layer.descriptor.digest, layer.diff_id);
         let unread: Vec<Layer> = layers.iter().filter(unread).cloned().collect();
         self.fetch(&unread, job).await?;
         let (store, layers) = (self.store.clone(), layers.to_vec());
@@ -131,20 +128,8 @@ impl Bases {
     /// # Errors
     /// What the registries answer; `NotFound` if no place is known.
     pub(crate) async fn fetch(&self, layers: &[Layer], job: &Job) -> Result<()> {
-        let mut missing: Vec<&Descriptor> = layers.iter().map(|layer| &layer.descriptor).collect();
-        missing.retain(|blob| !self.store.has(&blob.digest));
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let step = job.events.step(format!("fetch {} layers", missing.len()));
-        let mut fetches = Vec::new();
-        for blob in missing {
-            fetches.push(Ok(fetch_blob(&self.client, &self.store, blob, &step, job)));
-        }
-        let concurrency = self.client.settings().concurrency.max(1);
-        let all = stream::iter(fetches).try_buffer_unordered(concurrency).try_collect::<()>();
-        let result = job.run(all).await;
-        step.end(result)
+        let blobs: Vec<Descriptor> = layers.iter().map(|layer| layer.descriptor.clone()).collect();
+        image::fetch_blobs(&self.client, &self.store, &blobs, job).await
     }
 }
 

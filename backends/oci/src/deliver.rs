@@ -105,7 +105,8 @@ pub(crate) async fn all(
             }
         }
         if output.pushes() {
-            job.run(image::push(&bases.client, &bases.store, image, &named.references, job)).await?;
+            // It ends by itself when the user stops it, and gives up its uploads first.
+            image::push(&bases.client, &bases.store, image, &named.references, job).await?;
         }
     }
     Ok(written)
@@ -229,4 +230,72 @@ fn file_beside(path: &Path) -> Result<NamedTempFile> {
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(parent)
         .or_error(ErrorKind::LocalIo, || format!("could not write `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+    use windlass_core::context::Context;
+    use windlass_core::image::{ImageConfig, Manifest, media_type, to_bytes};
+    use windlass_core::registry::{RegistryClient, RegistrySettings};
+    use windlass_core::request::DockerfileSource;
+
+    use super::*;
+
+    /// A registry that opens uploads and never takes what is sent to them.
+    async fn answer(mut stream: TcpStream, seen: Arc<Mutex<Vec<String>>>, stop: Job) {
+        let (reader, mut writer) = stream.split();
+        let mut lines = BufReader::new(reader).lines();
+        let request = lines.next_line().await.expect("a request").unwrap_or_default();
+        while lines.next_line().await.expect("a head").is_some_and(|line| !line.is_empty()) {}
+        let method = request.split(' ').next().unwrap_or_default().to_owned();
+        seen.lock().expect("lock").push(method.clone());
+        let head = match method.as_str() {
+            "POST" => "202 Accepted\r\nLocation: /up",
+            "DELETE" => "204 No Content",
+            "PUT" => {
+                stop.cancel.cancel();
+                return std::future::pending().await;
+            }
+            _ => "404 Not Found",
+        };
+        let head = format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        writer.write_all(head.as_bytes()).await.expect("an answer");
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_is_stopped_is_given_up_at_the_registry() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let host = listener.local_addr().expect("address");
+        let (seen, job) = (Arc::new(Mutex::new(Vec::new())), Job::silent());
+        let (record, stop) = (seen.clone(), job.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, record.clone(), stop.clone()));
+            }
+        });
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = ImageStore::open(dir.path()).expect("store");
+        let config = to_bytes(&ImageConfig::empty(&Platform::host()));
+        let config = store.put_as(media_type::OCI_CONFIG, &config).expect("put");
+        let manifest = to_bytes(&Manifest::new(media_type::OCI_MANIFEST, config, Vec::new()));
+        let image = store.put_as(media_type::OCI_MANIFEST, &manifest).expect("put");
+        let client = RegistryClient::new(RegistrySettings::default()).expect("client");
+        let source = DockerfileSource {
+            shown: "x".into(),
+            path: None,
+            in_context: None,
+            content: "FROM scratch".into(),
+        };
+        let mut request = BuildRequest::new(Context::empty(), source);
+        request.tags = vec![format!("{host}/a:1").parse().expect("reference")];
+        request.outputs = vec![Output::push()];
+        let bases = Bases { store, client, pull: false };
+        let error = all(&bases, &request, dir.path(), &image, &job).await.expect_err("stopped");
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert_eq!(seen.lock().expect("lock").last().map(String::as_str), Some("DELETE"));
+    }
 }

@@ -79,9 +79,8 @@ pub(crate) async fn tag(oci: &Oci, found: &FoundImage, references: &[Reference],
         Some(digest) => found.reference.with_digest(digest),
         None => found.reference.clone(),
     };
-    let pulled =
-        job.run(image::pull(client, &store, &exact, None, image::FetchLayers::WhenRead, job)).await?;
-    job.run(image::push(client, &store, &pulled.image, references, job)).await.map(drop)
+    let pulled = image::pull(client, &store, &exact, None, image::FetchLayers::WhenRead, job).await?;
+    image::push(client, &store, &pulled.image, references, job).await.map(drop)
 }
 
 fn resolve(store: &ImageStore, found: &FoundImage) -> Result<Descriptor> {

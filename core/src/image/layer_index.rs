@@ -96,9 +96,7 @@ impl ImageStore {
     /// `NotFound` if it was never read and is not in the store; `Corrupt` if its uncompressed bytes
     /// are not those of `diff_id`, or are no archive; `Cancelled`.
     pub fn layer_index(&self, layer: &Descriptor, diff_id: Digest, job: &Job) -> Result<LayerIndex> {
-        let path = self.index_path(&layer.digest);
-        let kept = fs::read(&path).ok().and_then(|bytes| LayerIndex::from_bytes(&bytes));
-        if let Some(index) = kept.filter(|index| index.diff_id == diff_id) {
+        if let Some(index) = self.kept_layer_index(&layer.digest, diff_id) {
             return Ok(index);
         }
         let index = LayerIndex::read(self.open_layer(&layer.digest)?, job)
@@ -109,13 +107,19 @@ impl ImageStore {
                 .with_detail("expected diff_id", diff_id.to_string())
                 .with_detail("found", index.diff_id.to_string()));
         }
-        self.write_beside(path, &index.to_bytes())?;
+        self.write_beside(self.index_path(&layer.digest), &index.to_bytes())?;
         Ok(index)
     }
 
     /// Says whether [`ImageStore::layer_index`] will do without the layer.
-    pub fn has_layer_index(&self, layer: &Digest) -> bool {
-        self.index_path(layer).exists()
+    pub fn has_layer_index(&self, layer: &Digest, diff_id: Digest) -> bool {
+        self.kept_layer_index(layer, diff_id).is_some()
+    }
+
+    /// What an earlier reading left, if it is whole.
+    fn kept_layer_index(&self, layer: &Digest, diff_id: Digest) -> Option<LayerIndex> {
+        let index = LayerIndex::from_bytes(&fs::read(self.index_path(layer)).ok()?)?;
+        Some(index).filter(|index| index.diff_id == diff_id)
     }
 
     /// Opens a layer, uncompressed.
@@ -308,7 +312,10 @@ mod tests {
         assert_eq!(wrong.expect_err("wrong").kind(), ErrorKind::Corrupt);
         let index = store.layer_index(&descriptor, Digest::of(&bytes), &Job::silent()).expect("read");
         fs::remove_file(store.path(&descriptor.digest)).expect("remove");
-        assert!(store.has_layer_index(&descriptor.digest));
+        assert!(store.has_layer_index(&descriptor.digest, Digest::of(&bytes)));
         assert_eq!(store.layer_index(&descriptor, Digest::of(&bytes), &Job::silent()).expect("kept"), index);
+        // A damaged one counts as none, so that the layer is fetched again.
+        fs::write(store.index_path(&descriptor.digest), b"damaged").expect("damage");
+        assert!(!store.has_layer_index(&descriptor.digest, Digest::of(&bytes)));
     }
 }

@@ -36,7 +36,7 @@ pub use layout_export::export_layout;
 pub use layout_import::{NamedImage, import_layout};
 pub use node::{Node, NodeKind};
 pub use prune::Pruned;
-pub use pull::{FetchLayers, Pulled, fetch_blob, fetch_missing, pull};
+pub use pull::{FetchLayers, Pulled, fetch_blobs, fetch_missing, pull};
 pub use push::{PushSummary, push};
 pub use references::StoredImage;
 pub use root_filesystem::{root_filesystem_dir, root_filesystem_tar};

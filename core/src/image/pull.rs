@@ -116,15 +116,34 @@ pub async fn fetch_missing(
     image: &Descriptor,
     job: &Job,
 ) -> Result<()> {
-    let parts = store.closure(image)?;
-    let missing: Vec<_> =
-        parts.into_iter().filter(|part| !is_elsewhere(part) && !store.has(&part.digest)).collect();
+    let mut parts = store.closure(image)?;
+    parts.retain(|part| !is_elsewhere(part));
+    fetch_blobs(client, store, &parts, job).await
+}
+
+/// Fetches those of these blobs that are not in the store from where they are known to be.
+///
+/// # Errors
+/// As [`fetch_missing`].
+pub async fn fetch_blobs(
+    client: &RegistryClient,
+    store: &ImageStore,
+    blobs: &[Descriptor],
+    job: &Job,
+) -> Result<()> {
+    let mut missing: Vec<&Descriptor> = Vec::new();
+    for blob in blobs {
+        // An image may have the same layer twice.
+        if !missing.iter().any(|known| known.digest == blob.digest) && !store.has(&blob.digest) {
+            missing.push(blob);
+        }
+    }
     if missing.is_empty() {
         return Ok(());
     }
     let step = job.events.step(format!("fetch {} layers", missing.len()));
     let job = together(job);
-    let fetches = missing.iter().map(|blob| fetch_blob(client, store, blob, &step, &job)).collect();
+    let fetches = missing.into_iter().map(|blob| fetch_blob(client, store, blob, &step, &job)).collect();
     let result = all(client, fetches, &job).await;
     step.end(result)
 }
@@ -133,7 +152,7 @@ pub async fn fetch_missing(
 ///
 /// # Errors
 /// As [`fetch_missing`].
-pub async fn fetch_blob(
+pub(super) async fn fetch_blob(
     client: &RegistryClient,
     store: &ImageStore,
     blob: &Descriptor,
