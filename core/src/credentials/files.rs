@@ -24,8 +24,7 @@ struct ConfigFile {
     cred_helpers: Option<BTreeMap<String, String>>,
 }
 
-/// One place that may hold the credential.
-#[derive(Debug)]
+/// One place that may hold the credential. Not to be printed: an entry holds its secret.
 pub(super) enum Candidate {
     /// A helper program, asked for this server.
     Helper { name: String, server: String, origin: String },

@@ -36,6 +36,12 @@ pub(super) fn settle(settings: &mut RegistrySettings) -> Result<()> {
     let mirrors: Vec<String> = settings.hosts.values().flat_map(|host| host.mirrors.clone()).collect();
     for text in &mirrors {
         let mirror = parse(text);
+        // The text is left out: it may hold a password.
+        if let Some((_, host)) = mirror.host.rsplit_once('@') {
+            let message = format!("the mirror at `{host}` is given with a user name or password");
+            return Err(Error::new(ErrorKind::InvalidConfig, message)
+                .with_hint(format!("name the host alone, and run `docker login {host}`")));
+        }
         if let Err(error) = format!("{}/x", mirror.host).parse::<Reference>() {
             return Err(Error::new(
                 ErrorKind::InvalidConfig,
@@ -119,5 +125,8 @@ mod tests {
     #[test]
     fn a_mirror_must_be_a_host() {
         assert_eq!(super::tests::client(&["http://"]).expect_err("no host").kind(), ErrorKind::InvalidConfig);
+        let error = super::tests::client(&["https://me:secret@mirror.io"]).expect_err("no host alone");
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
     }
 }
