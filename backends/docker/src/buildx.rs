@@ -2,12 +2,12 @@
 //!
 //! The command line is made in `command`, the child is watched over in `process`.
 
-use std::ffi::OsString;
 use std::io::{PipeWriter, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use tempfile::TempDir;
+use tokio::process::Command;
 use windlass_core::Result;
 use windlass_core::archive::ArchiveSettings;
 use windlass_core::backend::Job;
@@ -56,7 +56,11 @@ pub(crate) async fn build(
     let metadata_file = temporary.path().join("metadata.json");
     let arguments =
         command::arguments(request, config, buildx, &input, outputs.for_buildx(), Some(&metadata_file));
-    let ended = run(buildx, arguments, input, request, config, archive, job).await?;
+    tracing::debug!(program = %buildx.program.path().display(), arguments = %command::shown(&arguments), "build");
+    let mut command = buildx.program.command(arguments);
+    // buildx copies a Dockerfile that comes from stdin to a temporary file, which it may leave there.
+    command.env("TMPDIR", temporary.path());
+    let ended = run(buildx, command, input, request, config, archive, job).await?;
     if !ended.status.success() {
         return Ok(Err(ended));
     }
@@ -72,15 +76,13 @@ pub(crate) async fn build(
 
 async fn run(
     buildx: &Buildx,
-    arguments: Vec<OsString>,
+    mut command: Command,
     input: Input,
     request: &BuildRequest,
     config: &Config,
     archive: ArchiveSettings,
     job: &Job,
 ) -> Result<Ended> {
-    tracing::debug!(program = %buildx.program.path().display(), arguments = %command::shown(&arguments), "build");
-    let mut command = buildx.program.command(arguments);
     command.stderr(Stdio::piped()).stdout(stdout(request)).process_group(0);
     let pipe = match &input {
         Input::Directory { .. } => None,
