@@ -124,6 +124,7 @@ impl Pipeline {
             return Ok(report(image));
         }
         let image = backend.build(&wanted.request, job).await.map_err(|e| self.name_able(e, backend))?;
+        self.check_unchanged(&wanted, job).await?;
         self.remember(&wanted, job);
         Ok(report(image))
     }
@@ -212,6 +213,24 @@ impl Pipeline {
         Ok(wanted)
     }
 
+    /// The backend reads the context after the fingerprint was computed. An image of something else
+    /// must not be found under it later.
+    async fn check_unchanged(&self, wanted: &Wanted, job: &Job) -> Result<()> {
+        let (Some(before), Some(reference)) = (&wanted.fingerprint, &wanted.fingerprint_reference) else {
+            return Ok(());
+        };
+        // Files that the build writes may lie in the context; such builds are not looked for.
+        if !is_findable(&wanted.request)
+            || self.fingerprint(&wanted.request, job).await?.digest() == before.digest()
+        {
+            return Ok(());
+        }
+        let message = "the build context changed while it was built";
+        Err(Error::new(ErrorKind::ContextUnreadable, message)
+            .with_detail("image", reference.familiar())
+            .with_hint("build again with `--force-rebuild`: the image may not be what its tag says"))
+    }
+
     async fn fingerprint(&self, request: &BuildRequest, job: &Job) -> Result<Fingerprint> {
         let mut base_digests = BTreeMap::new();
         // A Dockerfile that this reader refuses is the backend's to refuse, in its own words.
@@ -292,6 +311,12 @@ struct Wanted {
     fingerprint_reference: Option<Reference>,
 }
 
+/// Says whether the outputs are all places where an image can be found by its name.
+fn is_findable(request: &BuildRequest) -> bool {
+    let findable = |kind| matches!(kind, OutputKind::Image | OutputKind::Registry);
+    request.outputs.iter().all(|output| findable(output.kind) || output.loads())
+}
+
 /// Looks for an image of this fingerprint where the outputs want it to be.
 async fn find(
     backend: &dyn Backend,
@@ -299,10 +324,10 @@ async fn find(
     options: &PipelineOptions,
     job: &Job,
 ) -> Result<Option<FoundImage>> {
-    let findable = |kind| matches!(kind, OutputKind::Image | OutputKind::Registry);
-    let all = wanted.request.outputs.iter().all(|output| findable(output.kind) || output.loads());
     match &wanted.fingerprint_reference {
-        Some(reference) if all && options.reuse != Reuse::Never && !wanted.request.no_cache => {
+        Some(reference)
+            if is_findable(&wanted.request) && options.reuse != Reuse::Never && !wanted.request.no_cache =>
+        {
             let scope = if wanted.request.pushes() { FindScope::Registry } else { FindScope::Store };
             let step = job.events.step(format!("looking for {}", reference.familiar()));
             let found = job.run(backend.find(reference, scope, job)).await;

@@ -1,6 +1,6 @@
 //! The pipeline over backends that only pretend.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -25,6 +25,8 @@ struct Fake {
     full: bool,
     /// What `build` fails with.
     failure: Option<ErrorKind>,
+    /// A file that somebody changes while `build` is at work.
+    changes: Option<PathBuf>,
     asked: Mutex<Vec<String>>,
 }
 
@@ -37,6 +39,7 @@ impl Fake {
             well: true,
             full: false,
             failure: None,
+            changes: None,
             asked: Mutex::default(),
         }
     }
@@ -94,6 +97,9 @@ impl Backend for Fake {
 
     async fn build(&self, request: &BuildRequest, _: &Job) -> Result<BuiltImage> {
         self.note("build".to_owned());
+        if let Some(file) = &self.changes {
+            std::fs::write(file, "something else").expect("writable");
+        }
         match self.failure {
             Some(kind) => Err(Error::new(kind, "no luck")),
             None => Ok(BuiltImage {
@@ -162,6 +168,25 @@ async fn an_untagged_build_is_looked_for_under_its_fingerprint() {
     let report = build(&pipeline(&[&full], dir.path()), request(), Reuse::default()).await.expect("finds");
     assert_eq!(full.asked(), ["find localhost/image Store"]);
     assert!(report.image.reused && report.image.digest == Some(Digest::of("found")));
+}
+
+#[tokio::test]
+async fn a_context_that_changes_while_it_is_built_has_no_fingerprint() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (context, file) = (dir.path().join("context"), dir.path().join("context/a"));
+    std::fs::create_dir(&context).expect("a directory");
+    std::fs::write(&file, "a").expect("writable");
+    let backend = Arc::new(Fake { changes: Some(file), ..Fake::new("slow") });
+    let pipeline = pipeline(&[&backend], dir.path());
+    let wanted = || {
+        let context = Context::from_dir(&context, None, &crate::context::ContextSettings::default());
+        BuildRequest { context: context.expect("a context"), ..request() }
+    };
+    let error = build(&pipeline, wanted(), Reuse::default()).await.expect_err("changed");
+    assert_eq!(error.kind(), ErrorKind::ContextUnreadable);
+    assert!(error.hints()[0].contains("--force-rebuild"), "{error:?}");
+    // It is changed to what it is already.
+    build(&pipeline, wanted(), Reuse::default()).await.expect("the same as before");
 }
 
 #[tokio::test]
