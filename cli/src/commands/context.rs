@@ -118,7 +118,8 @@ fn count(files: u64) -> String {
 }
 
 fn row(entry: &Entry) -> [String; 3] {
-    let path = clean(&entry.path.to_string());
+    // One entry is one line, whatever its name.
+    let path = clean(&entry.path.to_string()).replace('\n', "\\n");
     let (size, path) = match &entry.kind {
         EntryKind::Directory => (String::new(), format!("{path}/")),
         EntryKind::File { size_bytes } => (bytes(*size_bytes), path),

@@ -166,6 +166,12 @@ fn secrets_and_size_are_warned_about_unless_not_wanted() {
 }
 
 #[test]
+fn a_line_end_in_a_name_makes_no_line() {
+    let sandbox = Sandbox::with(&[("two\nlines", "")]);
+    assert_eq!(sandbox.run(&["context", "list"]).done().lines().nth(1), Some("0644   0 B  two\\nlines"));
+}
+
+#[test]
 fn a_build_warns_once() {
     let sandbox = Sandbox::with(&[("Dockerfile", "FROM scratch\nCOPY . /\n"), (".env", "TOKEN=1")]);
     let outcome = sandbox.run(&["build", "--explain"]);
