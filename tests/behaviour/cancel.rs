@@ -12,11 +12,11 @@ use windlass_core::events::Event;
 use windlass_core::output::Output;
 use windlass_core::request::BuildRequest;
 use windlass_tests::scenario::{Scenario, scenario};
+use windlass_tests::service::StalledRegistry;
 
 use crate::files::noise;
 use crate::left_over;
 use crate::rig::{Rig, Setup, shown};
-use crate::stub_registry::StalledRegistry;
 use crate::world::World;
 
 /// How long what is waited for may take to come about.

@@ -19,7 +19,6 @@ mod outputs;
 mod real_size;
 mod rig;
 mod stages;
-mod stub_registry;
 mod suite;
 mod surroundings;
 mod world;

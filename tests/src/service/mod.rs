@@ -11,10 +11,12 @@ mod daemon;
 pub mod dockerd;
 mod error;
 pub mod registry;
+mod stalled_registry;
 
 pub use dockerd::{Dockerd, ImageStore};
 pub use error::Error;
 pub use registry::Registry;
+pub use stalled_registry::StalledRegistry;
 
 use std::net::TcpListener;
 

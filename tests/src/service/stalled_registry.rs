@@ -8,14 +8,17 @@ use std::thread;
 
 /// A listening registry. Its threads end with the process.
 #[derive(Debug)]
-pub(crate) struct StalledRegistry {
+pub struct StalledRegistry {
     address: String,
     stalled: Arc<AtomicBool>,
 }
 
 impl StalledRegistry {
     /// Starts to listen on a loopback port.
-    pub(crate) fn start() -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    /// If no port can be had.
+    pub fn start() -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?.to_string();
         let stalled = Arc::new(AtomicBool::new(false));
@@ -30,12 +33,12 @@ impl StalledRegistry {
     }
 
     /// `127.0.0.1:PORT`
-    pub(crate) fn address(&self) -> &str {
+    pub fn address(&self) -> &str {
         &self.address
     }
 
     /// Somebody is waiting for an answer that never comes.
-    pub(crate) fn has_stalled(&self) -> bool {
+    pub fn has_stalled(&self) -> bool {
         self.stalled.load(Ordering::SeqCst)
     }
 }
