@@ -24,6 +24,8 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
         world.trial("same::context_in_memory_alone", context_in_memory),
         world.trial("same::modes_normalized", modes_normalized),
         world.trial("same::ignore_file_switched_off", ignore_file_switched_off),
+        world
+            .trial("docker::dockerfile_that_cannot_be_hidden_is_warned_of", dockerfile_that_cannot_be_hidden),
     ]
 }
 
@@ -69,6 +71,13 @@ fn rendered(content: &str) -> DockerfileSource {
     DockerfileSource { shown: "-".into(), path: None, in_context: None, content: content.to_owned().into() }
 }
 
+/// A request whose Dockerfile is rendered into the context itself.
+fn with_rendered(mut context: Context, content: &str) -> BuildRequest {
+    context.insert(path("Dockerfile"), content.to_owned(), 0o644);
+    let dockerfile = DockerfileSource { in_context: Some(path("Dockerfile")), ..rendered(content) };
+    BuildRequest::new(context, dockerfile)
+}
+
 fn path(text: &str) -> ContextPath {
     ContextPath::clean(text).expect("a clean path")
 }
@@ -108,10 +117,10 @@ fn entries_in_memory(world: &World, root: &Path) -> Result<(), Failed> {
         context.insert(path("deep/er/c"), &b"c"[..], 0o600);
         context.insert_symlink(path("deep/link"), "er/c");
         context.insert_directory(path("empty"), 0o700);
-        Ok(BuildRequest::new(context, rendered("FROM scratch\nCOPY . /d\nCOPY empty /d/copied\n")))
+        Ok(with_rendered(context, "FROM scratch\nCOPY . /d\nCOPY empty /d/copied\n"))
     };
     let expected = [
-        only("/d", &["a", "b", "copied", "deep", "deep/er", "deep/er/c", "deep/link", "empty"]),
+        only("/d", &["Dockerfile", "a", "b", "copied", "deep", "deep/er", "deep/er/c", "deep/link", "empty"]),
         at("/d/a").file("on disk").mode(0o644),
         at("/d/b").file("in memory").mode(0o755),
         at("/d/deep").directory().mode(0o755),
@@ -126,9 +135,9 @@ fn context_in_memory(world: &World, root: &Path) -> Result<(), Failed> {
     let make = |_: &Path| {
         let mut context = Context::empty();
         context.insert(path("only"), &b"1"[..], 0o644);
-        Ok(BuildRequest::new(context, rendered("FROM scratch\nCOPY . /d/\n")))
+        Ok(with_rendered(context, "FROM scratch\nCOPY . /d/\n"))
     };
-    both(world, root, make, &[only("/d", &["only"])])
+    both(world, root, make, &[only("/d", &["Dockerfile", "only"])])
 }
 
 fn modes_normalized(world: &World, root: &Path) -> Result<(), Failed> {
@@ -141,8 +150,7 @@ fn modes_normalized(world: &World, root: &Path) -> Result<(), Failed> {
         fs::create_dir(directory.join("sub"))?;
         fs::set_permissions(directory.join("sub"), fs::Permissions::from_mode(0o700))?;
         let settings = ContextSettings { modes: Modes::Normalize, ..ContextSettings::default() };
-        let context = settled(directory, None, &settings)?;
-        Ok(BuildRequest::new(context, rendered("FROM scratch\nCOPY . /d/\n")))
+        Ok(with_rendered(settled(directory, None, &settings)?, "FROM scratch\nCOPY . /d/\n"))
     };
     let expected = [
         at("/d/plain").mode(0o644),
@@ -158,8 +166,35 @@ fn ignore_file_switched_off(world: &World, root: &Path) -> Result<(), Failed> {
         fs::write(directory.join("a"), "1")?;
         fs::write(directory.join(".dockerignore"), "a\n")?;
         let settings = ContextSettings { ignore: false, ..ContextSettings::default() };
-        let context = settled(directory, None, &settings)?;
-        Ok(BuildRequest::new(context, rendered("FROM scratch\nCOPY . /d/\n")))
+        Ok(with_rendered(settled(directory, None, &settings)?, "FROM scratch\nCOPY . /d/\n"))
     };
-    both(world, root, make, &[only("/d", &[".dockerignore", "a"])])
+    both(world, root, make, &[only("/d", &[".dockerignore", "Dockerfile", "a"])])
+}
+
+/// BuildKit has no way to keep something of an archive from COPY. Where the context must go as one and the Dockerfile
+/// is not part of it, that is said.
+fn dockerfile_that_cannot_be_hidden(world: &World, root: &Path) -> Result<(), Failed> {
+    let rig = Rig::new(root, Setup::docker(root, &world.classic)).map_err(|error| shown(&error))?;
+    let mut context = Context::empty();
+    context.insert(path("only"), &b"1"[..], 0o644);
+    for (copied, warned) in [("only", false), (".", true)] {
+        let mut request =
+            BuildRequest::new(context.clone(), rendered(&format!("FROM scratch\nCOPY {copied} /d/\n")));
+        let tag = format!("{}/inputs/cannot-be-hidden:1", world.registry);
+        request.tags = vec![tag.parse()?];
+        request.outputs = vec![Output::push()];
+        rig.build(world, request).map_err(|error| shown(&error))?;
+        let image = Image::from_registry(&tag, &Platform::amd64())?;
+        let names =
+            image.files.iter().filter(|(path, _)| path.starts_with("d") && path.parent().is_some()).count();
+        // The directory itself and the file, and where it cannot be helped the Dockerfile.
+        assert_eq!(names, if warned { 3 } else { 2 });
+        let warnings = rig.recorder.warnings();
+        assert_eq!(
+            warnings.iter().any(|warning| warning.contains("the image will hold")),
+            warned,
+            "{warnings:?}"
+        );
+    }
+    Ok(())
 }

@@ -1,8 +1,8 @@
 //! Reading tar archives safely: whatever a name says, it stays inside the root.
 //!
-//! Understands ustar, PAX and GNU archives. A name that leads out of the root is refused; so is
-//! what cannot be read faithfully (GNU sparse members). Symbolic links come as they are: who
-//! follows them does so inside the root.
+//! Understands ustar, PAX and GNU archives. In a name, `..` at the root stays at the root, as it
+//! does for `docker`; what cannot be read faithfully (GNU sparse members) is refused. Symbolic
+//! links come as they are: who follows them does so inside the root.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -56,8 +56,7 @@ impl<R: Read> TarReader<R> {
     /// The next member; `None` at the end.
     ///
     /// # Errors
-    /// `Corrupt` for what is no tar archive, and for a name that leads out of the root;
-    /// `Unsupported` for sparse members; an error of ours inside an error of the reader comes
+    /// `Corrupt` for what is no tar archive; `Unsupported` for sparse members; an error of ours inside an error of the reader comes
     /// out as it is.
     pub fn next_member(&mut self) -> Result<Option<TarMember<'_, R>>> {
         let mut records = Records::new();
@@ -109,6 +108,7 @@ impl<R: Read> TarReader<R> {
         if header.cksum().ok() != Some(checksum(header.as_bytes())) {
             return Err(corrupt("the checksum of a header is wrong"));
         }
+        fill_empty_numbers(header.as_mut_bytes());
         Ok(Some(header))
     }
 
@@ -226,8 +226,8 @@ fn read_entry(header: &Header, records: &Records) -> Result<(TarEntry, u64)> {
         path: path.into_bytes(),
         kind,
         mode: header.mode().map_err(|_| corrupt("permission bits are no number"))? & 0o7777,
-        uid: number(records, "uid", header.uid())?,
-        gid: number(records, "gid", header.gid())?,
+        uid: number(records, "uid", field(&header.as_old().uid, header.uid()))?,
+        gid: number(records, "gid", field(&header.as_old().gid, header.gid()))?,
         mtime: mtime(records, header)?,
         xattrs,
     };
@@ -241,11 +241,23 @@ fn clean(name: &[u8]) -> Result<ContextPath> {
     if name.len() > LONGEST_NAME {
         return Err(corrupt(format!("the name of a member is longer than {LONGEST_NAME} bytes")));
     }
-    let inside = ContextPath::clean(name).filter(|_| !name.contains(&0));
-    inside.ok_or_else(|| {
-        let name = String::from_utf8_lossy(name);
-        corrupt(format!("the member `{name}` leads out of the root of the archive"))
-    })
+    if name.contains(&0) {
+        return Err(corrupt("the name of a member has a NUL byte in it"));
+    }
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in name.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    Ok(ContextPath::from_clean(parts.join(&b'/')))
+}
+
+/// A number of a header. Some writers leave a field blank that they have no value for.
+fn field(bytes: &[u8], read: io::Result<u64>) -> io::Result<u64> {
+    if bytes.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { read }
 }
 
 fn number(records: &Records, key: &str, in_header: io::Result<u64>) -> Result<u64> {
@@ -261,7 +273,8 @@ fn mtime(records: &Records, header: &Header) -> Result<i64> {
     let wrong = || corrupt("the modification time of a member is no number");
     let Some(text) = records.get(&b"mtime"[..]) else {
         // Base-256 numbers before 1970 come out as very large ones.
-        return header.mtime().map(u64::cast_signed).map_err(|_| wrong());
+        let seconds = field(&header.as_old().mtime, header.mtime());
+        return seconds.map(u64::cast_signed).map_err(|_| wrong());
     };
     let text = str::from_utf8(text).map_err(|_| wrong())?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -293,6 +306,17 @@ fn until_zero(mut name: Vec<u8>) -> Vec<u8> {
     let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
     name.truncate(end);
     name
+}
+
+/// A number that is left out is 0, as Go's and GNU's readers have it; the crate takes it for damage.
+fn fill_empty_numbers(header: &mut [u8; BLOCK]) {
+    // Mode, owner, group, size and modification time, as ustar lays them out.
+    for field in [100..108, 108..116, 116..124, 124..136, 136..148] {
+        let field = &mut header[field];
+        if field.iter().all(|b| matches!(b, 0 | b' ')) {
+            field[0] = b'0';
+        }
+    }
 }
 
 /// The sum of the bytes of a header, with spaces where the sum itself stands.
@@ -355,10 +379,29 @@ mod tests {
 
     #[test]
     fn no_name_leaves_the_root() {
-        for (name, kind) in [(&b"../a"[..], b'0'), (b"a/../../b", b'0'), (b"/..", b'5'), (b"a", b'1')] {
-            let error = names(&raw(name, kind, b"")).expect_err("leads out");
-            assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", String::from_utf8_lossy(name));
+        for (name, inside) in [(&b"../a"[..], "a"), (b"a/../../b", "b"), (b"/../../c/..//d", "d")] {
+            assert_eq!(names(&raw(name, b'0', b"")).expect("stays inside"), [inside]);
         }
+        let archive = raw(b"a", b'1', b"");
+        let mut reader = TarReader::new(&archive[..]);
+        let member = reader.next_member().expect("readable").expect("has a member");
+        assert_eq!(member.entry.kind, TarKind::HardLink { target: b"x".to_vec() });
+        // A file needs a name of its own.
+        assert_eq!(names(&raw(b"/..", b'0', b"")).expect_err("no name").kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn a_blank_number_is_zero() {
+        let mut archive = raw(b"a", b'0', b"");
+        let mut header = Header::new_ustar();
+        header.as_mut_bytes().copy_from_slice(&archive[..BLOCK]);
+        let old = header.as_old_mut();
+        (old.uid, old.gid, old.mtime) = ([0; 8], [b' '; 8], [0; 12]);
+        header.set_cksum();
+        archive[..BLOCK].copy_from_slice(header.as_bytes());
+        let mut reader = TarReader::new(&archive[..]);
+        let entry = reader.next_member().expect("readable").expect("has a member").entry;
+        assert_eq!((entry.uid, entry.gid, entry.mtime), (0, 0, 0));
     }
 
     #[test]
@@ -384,6 +427,18 @@ mod tests {
         assert_eq!((member.entry.mtime, member.entry.uid, member.entry.size_bytes()), (-2, 1000, 512));
         let member = reader.next_member().expect("readable").expect("has a member");
         assert_eq!((member.entry.mtime, member.entry.uid), (0, 1000));
+    }
+
+    #[test]
+    fn numbers_that_are_left_out_are_zero() {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Regular);
+        header.as_mut_bytes()[0] = b'a';
+        header.as_mut_bytes()[108..116].fill(b' ');
+        header.set_cksum();
+        let mut reader = TarReader::new(&header.as_bytes()[..]);
+        let entry = reader.next_member().expect("readable").expect("has a member").entry;
+        assert_eq!((entry.mode, entry.uid, entry.gid, entry.mtime, entry.size_bytes()), (0, 0, 0, 0, 0));
     }
 
     #[test]
