@@ -14,7 +14,7 @@ use windlass_core::request::BuildRequest;
 use windlass_tests::scenario::{Scenario, scenario};
 use windlass_tests::service::StalledRegistry;
 
-use crate::files::noise;
+use crate::kinds::noise;
 use crate::left_over;
 use crate::rig::{Rig, Setup, shown};
 use crate::world::World;

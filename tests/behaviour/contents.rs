@@ -152,11 +152,10 @@ fn archives() -> Vec<Scenario> {
             .dockerfile("FROM scratch\nADD archive /d/e/\n")
             .expect(only("/d/e", &["abs", "abs/x", "b", "ok"]))
             .expect(at("/d/e/ok").owner(0, 0).mtime(0)),
-        scenario("add_refuses_an_archive_that_climbs")
-            .file("archive", tar_of_names(&["ok", "../up"]))
+        scenario("add_keeps_names_that_climb_below_the_destination")
+            .file("archive", tar_of_names(&["ok", "../up", "a/../../../../up2"]))
             .dockerfile("FROM scratch\nADD archive /d/e/\n")
-            .fails_on("oci", ErrorKind::BuildFailed, &["`../up` leads out", "ADD archive /d/e/"])
-            .differs("", "BuildKit puts it to `/d/e/up`, which no archive that was meant so can rely on"),
+            .expect(only("/d/e", &["ok", "up", "up2"])),
         scenario("add_unpacks_over_a_base")
             .file("archive", gzip(&tar))
             .dockerfile("FROM {busybox}\nADD archive /lib64\n")

@@ -14,6 +14,7 @@ mod errors;
 mod files;
 mod ignore;
 mod inputs;
+mod kinds;
 mod left_over;
 mod outputs;
 mod real_size;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let scenarios = [
         files::scenarios(),
+        kinds::scenarios(),
         ignore::scenarios(),
         contents::scenarios(),
         stages::scenarios(),

@@ -13,7 +13,7 @@ use windlass_core::request::BuildRequest;
 use windlass_tests::image_check::{Ignoring, Image, Platform, compare};
 use windlass_tests::scenario::{Scenario, scenario};
 
-use crate::files::noise;
+use crate::kinds::noise;
 use crate::left_over;
 use crate::outputs::run;
 use crate::rig::{Rig, Setup, shown};
