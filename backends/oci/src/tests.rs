@@ -452,13 +452,13 @@ async fn add_unpacks_archives_and_copy_does_not() {
     assert_eq!((out.file("own"), out.file("own/sub")), ("755 3:3 dir", "755 0:0 dir"));
     assert_eq!(out.file("own/sub/f"), "640 3:3 \"x\"");
     assert_eq!(out.file("own/s"), "777 3:3 -> /sub");
-    bench.write("evil.tar", evil_archive());
-    let error = bench.refuse("FROM scratch\nADD evil.tar /\n").await;
-    assert!(error.message().contains("evil.tar"), "{error:?}");
+    bench.write("climbing.tar", climbing_archive());
+    let out = bench.build("FROM scratch\nADD climbing.tar /d/\n").await;
+    assert_eq!(out.file("d/x"), "640 7:8 \"x\"");
 }
 
-/// One member whose name leads out; our writer would not write it.
-fn evil_archive() -> Vec<u8> {
+/// One member whose name leads out of the root; our writer would not write it.
+fn climbing_archive() -> Vec<u8> {
     let mut bytes = archive(&[("aa/x", TarKind::File { size_bytes: 1 }, "x")]);
     bytes[..4].copy_from_slice(b"../x");
     let sum: u32 =

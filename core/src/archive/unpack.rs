@@ -56,8 +56,8 @@ impl<R: Read> TarReader<R> {
     /// The next member; `None` at the end.
     ///
     /// # Errors
-    /// `Corrupt` for what is no tar archive; `Unsupported` for sparse members; an error of ours inside an error of the reader comes
-    /// out as it is.
+    /// `Corrupt` for what is no tar archive; `Unsupported` for sparse members; an error of ours
+    /// inside an error of the reader comes out as it is.
     pub fn next_member(&mut self) -> Result<Option<TarMember<'_, R>>> {
         let mut records = Records::new();
         let mut room = LARGEST_EXTENSION;
@@ -226,8 +226,8 @@ fn read_entry(header: &Header, records: &Records) -> Result<(TarEntry, u64)> {
         path: path.into_bytes(),
         kind,
         mode: header.mode().map_err(|_| corrupt("permission bits are no number"))? & 0o7777,
-        uid: number(records, "uid", field(&header.as_old().uid, header.uid()))?,
-        gid: number(records, "gid", field(&header.as_old().gid, header.gid()))?,
+        uid: number(records, "uid", header.uid())?,
+        gid: number(records, "gid", header.gid())?,
         mtime: mtime(records, header)?,
         xattrs,
     };
@@ -255,11 +255,6 @@ fn clean(name: &[u8]) -> Result<ContextPath> {
     Ok(ContextPath::from_clean(parts.join(&b'/')))
 }
 
-/// A number of a header. Some writers leave a field blank that they have no value for.
-fn field(bytes: &[u8], read: io::Result<u64>) -> io::Result<u64> {
-    if bytes.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { read }
-}
-
 fn number(records: &Records, key: &str, in_header: io::Result<u64>) -> Result<u64> {
     let wrong = || corrupt(format!("the {key} of a member is no number"));
     match records.get(key.as_bytes()) {
@@ -273,8 +268,7 @@ fn mtime(records: &Records, header: &Header) -> Result<i64> {
     let wrong = || corrupt("the modification time of a member is no number");
     let Some(text) = records.get(&b"mtime"[..]) else {
         // Base-256 numbers before 1970 come out as very large ones.
-        let seconds = field(&header.as_old().mtime, header.mtime());
-        return seconds.map(u64::cast_signed).map_err(|_| wrong());
+        return header.mtime().map(u64::cast_signed).map_err(|_| wrong());
     };
     let text = str::from_utf8(text).map_err(|_| wrong())?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
