@@ -209,10 +209,12 @@ async fn hash(args: &HashArgs, program: &Program) -> Result<()> {
     let cache_dir = session.host.cache_dir.clone();
     let digest = session
         .work(None, async |job| {
-            let entries = entries(&context, job).await?;
-            let digest =
-                move |job: &Job| context_digest(&context, &entries, &StatCache::open(&cache_dir), job);
-            job.blocking(digest).await
+            // Nothing is sent, so there is nothing to warn about.
+            job.blocking(move |job| {
+                let entries = context.list_to_send(job)?;
+                context_digest(&context, &entries, &StatCache::open(&cache_dir), job)
+            })
+            .await
         })
         .await?;
     match session.output.format {
