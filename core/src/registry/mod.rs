@@ -33,10 +33,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use manifests::Ping;
 pub use settings::{HostSettings, RegistrySettings};
-pub use upload::{BlobSource, Pushed};
+pub use upload::{BlobSink, BlobSource, BlobStream, Pushed};
 
 use self::authentication::Authenticator;
 use self::endpoint::Endpoint;
+use self::upload::Form;
 use crate::error::Result;
 
 /// The client for image registries. Clones share connections and tokens.
@@ -51,6 +52,7 @@ struct Inner {
     authenticator: Authenticator,
     endpoints: Mutex<HashMap<String, Endpoint>>,
     mirrors_down: Mutex<HashSet<String>>,
+    forms: Mutex<HashMap<String, Form>>,
 }
 
 impl RegistryClient {
@@ -63,8 +65,13 @@ impl RegistryClient {
         mirrors::settle(&mut settings)?;
         let authenticator = Authenticator::new(settings.credentials.clone());
         let hosts: Vec<String> = settings.hosts.keys().cloned().collect();
-        let inner =
-            Inner { settings, authenticator, endpoints: Mutex::default(), mirrors_down: Mutex::default() };
+        let inner = Inner {
+            settings,
+            authenticator,
+            endpoints: Mutex::default(),
+            mirrors_down: Mutex::default(),
+            forms: Mutex::default(),
+        };
         let client = Self { inner: Arc::new(inner) };
         hosts.iter().try_for_each(|host| client.endpoint(host).map(drop))?;
         Ok(client)

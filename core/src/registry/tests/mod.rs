@@ -3,6 +3,7 @@
 mod download;
 mod fake;
 mod login;
+mod stream;
 mod upload;
 
 use std::time::Duration;

@@ -4,7 +4,7 @@ use reqwest::header::{HeaderMap, LOCATION, RANGE};
 use url::Url;
 
 use super::super::endpoint::Endpoint;
-use crate::image::Descriptor;
+use crate::digest::Digest;
 
 /// The address that an answer names, relative to the one that was asked. A registry behind a
 /// front end may think that it is reached without TLS: its own address keeps our scheme.
@@ -18,8 +18,8 @@ pub(super) fn location(endpoint: &Endpoint, asked: &Url, headers: &HeaderMap) ->
     matches!(url.scheme(), "http" | "https").then_some(url)
 }
 
-pub(super) fn with_digest(mut location: Url, blob: &Descriptor) -> Url {
-    location.query_pairs_mut().append_pair("digest", &blob.digest.to_string());
+pub(super) fn with_digest(mut location: Url, digest: Digest) -> Url {
+    location.query_pairs_mut().append_pair("digest", &digest.to_string());
     location
 }
 
@@ -62,9 +62,8 @@ mod tests {
 
     #[test]
     fn the_digest_joins_an_existing_query() {
-        let blob = Descriptor::of("", b"");
         let url: Url = "https://r.io/up?_state=a%2Bb".parse().expect("url");
-        let text = with_digest(url, &blob).to_string();
+        let text = with_digest(url, Digest::of(b"")).to_string();
         assert!(text.starts_with("https://r.io/up?_state=a%2Bb&digest=sha256%3Ae3b0c442"), "{text}");
     }
 

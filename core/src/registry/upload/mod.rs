@@ -13,21 +13,27 @@ use reqwest::header::{CONTENT_LENGTH, HeaderValue};
 use reqwest::{Method, StatusCode};
 use url::Url;
 
+use self::blob::Upload;
+pub(super) use self::form::Form;
 use self::location::location;
-use self::session::Upload;
+use self::session::Session;
+pub use self::stream::{BlobSink, BlobStream};
 use super::RegistryClient;
 use super::authentication::Scope;
 use super::endpoint::Endpoint;
 use super::exchange::{Answer, Request};
 use crate::backend::Job;
 use crate::error::{ErrorKind, Result};
-use crate::events::Step;
+use crate::events::{Event, Events, Step, StepId, Unit};
 use crate::image::Descriptor;
 use crate::reference::Reference;
 
+mod blob;
+mod form;
 mod location;
 mod part;
 mod session;
+mod stream;
 
 /// Where the content of a blob is.
 #[derive(Clone, Debug)]
@@ -47,6 +53,36 @@ pub enum Pushed {
     Mounted,
     /// It was sent.
     Uploaded,
+}
+
+/// Tells how far a blob is, under its digest.
+#[derive(Clone, Debug)]
+struct Report {
+    events: Events,
+    step: StepId,
+    /// What it is, once that is known.
+    blob: Option<Descriptor>,
+}
+
+impl Report {
+    fn new(step: &Step, job: &Job) -> Self {
+        Self { events: job.events.clone(), step: step.id(), blob: None }
+    }
+
+    fn of(&self, blob: &Descriptor) -> Self {
+        Self { blob: Some(blob.clone()), ..self.clone() }
+    }
+
+    fn sent(&self, bytes: u64) {
+        let Some(blob) = &self.blob else { return };
+        self.events.emit(Event::StepProgressed {
+            step: self.step,
+            item: blob.digest.to_string(),
+            current: bytes,
+            total: Some(blob.size_bytes),
+            unit: Unit::Bytes,
+        });
+    }
 }
 
 /// What was found out about a blob before anything is sent.
@@ -73,19 +109,30 @@ impl RegistryClient {
         step: &Step,
         job: &Job,
     ) -> Result<Pushed> {
+        self.push_reported(repository, blob, source, mount_from, &Report::new(step, job), job).await
+    }
+
+    async fn push_reported(
+        &self,
+        repository: &Reference,
+        blob: &Descriptor,
+        source: &BlobSource,
+        mount_from: Option<&str>,
+        report: &Report,
+        job: &Job,
+    ) -> Result<Pushed> {
         let endpoint = self.endpoint(repository.registry())?;
         match self.claim(&endpoint, repository, blob, mount_from, job).await? {
             Claim::There(pushed) => Ok(pushed),
             Claim::Absent(location) => {
-                let upload = Upload {
-                    client: self,
-                    endpoint: &endpoint,
+                let session = Session {
+                    client: self.clone(),
+                    endpoint,
                     scope: Scope::push(repository.repository()),
-                    blob,
-                    source,
-                    step,
-                    job,
+                    what: format!("blob `{}` ({} bytes)", blob.digest, blob.size_bytes),
+                    job: job.clone(),
                 };
+                let upload = Upload { session, blob, source, report: report.of(blob) };
                 upload.run(location).await.map(|()| Pushed::Uploaded)
             }
         }

@@ -1,4 +1,4 @@
-//! One upload: begun, sent whole or in chunks, gone on with, given up.
+//! One upload at a registry: its requests, and what their answers mean.
 
 use std::time::Duration;
 
@@ -10,84 +10,78 @@ use url::Url;
 use super::super::RegistryClient;
 use super::super::authentication::Scope;
 use super::super::endpoint::Endpoint;
-use super::super::exchange::{Answer, Payload, Request};
+use super::super::exchange::{Answer, Payload, Request, Source};
 use super::super::refusal::Refusal;
-use super::BlobSource;
 use super::location::{location as location_of, stored_bytes, with_digest};
 use super::part::Part;
 use crate::backend::Job;
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::events::Step;
 use crate::http::Failure;
-use crate::image::Descriptor;
 
 /// So long we try to tell the registry that an upload is given up.
 const ABANDON_LIMIT: Duration = Duration::from_secs(2);
 
-/// One upload: what, where to, and how it is told about.
-pub(super) struct Upload<'a> {
-    pub(super) client: &'a RegistryClient,
-    pub(super) endpoint: &'a Endpoint,
+/// Uploads of one blob to one repository, one after the other.
+pub(super) struct Session {
+    pub(super) client: RegistryClient,
+    pub(super) endpoint: Endpoint,
     pub(super) scope: Scope,
-    pub(super) blob: &'a Descriptor,
-    pub(super) source: &'a BlobSource,
-    pub(super) step: &'a Step,
-    pub(super) job: &'a Job,
+    /// The blob, for messages: `` blob `sha256:…` (17 bytes) ``.
+    pub(super) what: String,
+    pub(super) job: Job,
+}
+
+/// An upload that was begun.
+#[derive(Clone, Debug)]
+pub(super) struct Begun {
+    /// Where it goes on.
+    pub(super) location: Url,
+    /// Pieces other than the last must not be smaller: `OCI-Chunk-Min-Length`.
+    pub(super) least_piece_bytes: u64,
 }
 
 /// Why an attempt at an upload ended without success.
-enum Ended {
+#[derive(Debug)]
+pub(super) enum Ended {
     /// Nothing helps.
     Failed(Error),
+    /// The registry has other content than was meant.
+    OtherContent(Error),
     /// This form of upload is not wanted; the other may be.
     NotThisForm(Error),
     /// The registry lost the upload, or the connection broke: it may start over.
     StartOver(Failure),
 }
 
-impl Upload<'_> {
-    /// Sends the blob, to this address if an upload was begun already.
-    pub(super) async fn run(&self, mut location: Option<Url>) -> Result<()> {
-        let settings = self.client.settings();
-        let mut in_chunks = self.blob.size_bytes > settings.monolithic_limit_bytes;
-        let mut changed_form = false;
-        let mut attempts = settings.retry.attempts(self.what(), self.job);
-        loop {
-            let begun = match location.take() {
-                Some(location) => location,
-                None => self.begin().await?,
-            };
-            let ended = match in_chunks {
-                true => self.send_in_chunks(begun.clone()).await,
-                false => self.send_whole(begun.clone()).await,
-            };
-            let Err(ended) = ended else { return Ok(()) };
-            self.abandon(begun).await;
-            match ended {
-                Ended::NotThisForm(_) if !changed_form => {
-                    changed_form = true;
-                    in_chunks = !in_chunks;
-                }
-                Ended::NotThisForm(error) | Ended::Failed(error) => return Err(error),
-                Ended::StartOver(failure) => {
-                    attempts.again(failure).await?;
-                    // Only the answer may have been lost.
-                    let there =
-                        self.client.has_blob_as(self.endpoint, self.scope.clone(), self.blob, self.job);
-                    if there.await? {
-                        return Ok(());
-                    }
-                }
-            }
+impl Ended {
+    /// The error, whatever becomes of it.
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::Failed(error) | Self::OtherContent(error) | Self::NotThisForm(error) => error,
+            Self::StartOver(failure) => failure.into_error(),
         }
     }
+}
 
-    /// Opens an upload and gives back its address.
-    async fn begin(&self) -> Result<Url> {
+/// A piece that the registry has.
+pub(super) struct Taken {
+    /// Where the next goes.
+    pub(super) next: Url,
+    /// It broke off on the way, and the rest was sent later.
+    pub(super) resumed: bool,
+}
+
+impl Session {
+    /// Opens an upload.
+    ///
+    /// # Errors
+    /// `UnexpectedAnswer` if the registry does not say where; and as an exchange.
+    pub(super) async fn begin(&self) -> Result<Begun> {
         let url = self.endpoint.url(&self.scope.repository, "blobs/uploads/");
         let request = self.request(Method::POST, url.clone(), 0);
-        match self.client.exchange(&request, self.job).await? {
-            Answer::Success(answer) => location_of(self.endpoint, &url, answer.headers()).ok_or_else(|| {
+        match self.client.exchange(&request, &self.job).await? {
+            Answer::Success(answer) => self.begun(&url, answer.headers()).ok_or_else(|| {
                 let message = format!("`{}` opened an upload and did not say where", self.endpoint.registry);
                 Error::new(ErrorKind::UnexpectedAnswer, message)
             }),
@@ -95,67 +89,83 @@ impl Upload<'_> {
         }
     }
 
-    async fn send_whole(&self, location: Url) -> Result<(), Ended> {
-        let part = Part::new(self, 0, self.blob.size_bytes);
-        let url = with_digest(location, self.blob);
-        let request = self.request(Method::PUT, url, part.length).payload(Payload::Stream(&part));
-        match self.once(&request).await? {
+    fn begun(&self, asked: &Url, headers: &reqwest::header::HeaderMap) -> Option<Begun> {
+        let least = headers.get("oci-chunk-min-length").and_then(|value| value.to_str().ok()?.parse().ok());
+        let location = location_of(&self.endpoint, asked, headers)?;
+        Some(Begun { location, least_piece_bytes: least.unwrap_or(0) })
+    }
+
+    /// Sends a whole blob in one request.
+    pub(super) async fn whole(
+        &self,
+        location: Url,
+        digest: Digest,
+        source: &dyn Source,
+    ) -> Result<(), Ended> {
+        let url = with_digest(location, digest);
+        let request = self.request(Method::PUT, url, source.size_bytes()).payload(Payload::Stream(source));
+        self.last(&request).await
+    }
+
+    /// Ends an upload whose pieces have all been sent.
+    pub(super) async fn close(&self, location: Url, digest: Digest) -> Result<(), Ended> {
+        self.last(&self.request(Method::PUT, with_digest(location, digest), 0)).await
+    }
+
+    async fn last(&self, request: &Request<'_>) -> Result<(), Ended> {
+        match self.once(request).await? {
             Ok(Answer::Success(_)) => Ok(()),
             Ok(Answer::Refused(refusal)) => Err(self.ended(refusal).await),
             Err(failure) => Err(Ended::StartOver(failure)),
         }
     }
 
-    async fn send_in_chunks(&self, mut location: Url) -> Result<(), Ended> {
-        let settings = self.client.settings();
-        let size_bytes = self.blob.size_bytes;
-        let mut sent_bytes = 0;
-        let mut attempts = settings.retry.attempts(self.what(), self.job);
-        while sent_bytes < size_bytes {
-            let part = Part::new(self, sent_bytes, settings.chunk_bytes.min(size_bytes - sent_bytes));
-            let end = sent_bytes + part.length;
-            let range =
-                HeaderValue::from_str(&format!("{sent_bytes}-{}", end - 1)).expect("digits are ASCII");
+    /// Sends the piece between two positions; `part` makes the part from a position to its end. One
+    /// that breaks off goes on where the registry says.
+    pub(super) async fn piece<'a>(
+        &self,
+        mut location: Url,
+        (from, to): (u64, u64),
+        part: impl Fn(u64) -> Part<'a>,
+    ) -> Result<Taken, Ended> {
+        let mut attempts = self.client.settings().retry.attempts(self.server(), &self.job);
+        let (mut at, mut resumed) = (from, false);
+        while at < to {
+            let part = part(at);
+            let range = HeaderValue::from_str(&format!("{at}-{}", to - 1)).expect("digits are ASCII");
             let request = self
                 .request(Method::PATCH, location.clone(), part.length)
                 .header(CONTENT_RANGE, range)
                 .payload(Payload::Stream(&part));
             match self.once(&request).await? {
                 Ok(Answer::Success(answer)) => {
-                    location = location_of(self.endpoint, &location, answer.headers()).unwrap_or(location);
-                    sent_bytes = end;
-                    attempts = settings.retry.attempts(self.what(), self.job);
+                    let next = location_of(&self.endpoint, &location, answer.headers());
+                    return Ok(Taken { next: next.unwrap_or(location), resumed });
                 }
-                Ok(Answer::Refused(refusal)) if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE => {
-                    let error = self.error(refusal).await;
-                    return Err(if sent_bytes == 0 {
-                        Ended::NotThisForm(error)
-                    } else {
-                        Ended::StartOver(Failure::transient(error))
-                    });
+                // The registry counts otherwise than we do.
+                Ok(Answer::Refused(refusal))
+                    if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE && at > 0 =>
+                {
+                    return Err(Ended::StartOver(Failure::transient(self.error(refusal).await)));
                 }
                 Ok(Answer::Refused(refusal)) => return Err(self.ended(refusal).await),
                 Err(failure) => {
                     attempts.again(failure).await.map_err(Ended::Failed)?;
-                    (location, sent_bytes) = self.position(location, sent_bytes, end).await?;
+                    (location, at) = self.position(location, at, to).await?;
+                    resumed = true;
                 }
             }
         }
-        let request = self.request(Method::PUT, with_digest(location, self.blob), 0);
-        match self.once(&request).await? {
-            Ok(Answer::Success(_)) => Ok(()),
-            Ok(Answer::Refused(refusal)) => Err(self.ended(refusal).await),
-            Err(failure) => Err(Ended::StartOver(failure)),
-        }
+        Ok(Taken { next: location, resumed })
     }
 
     /// Asks how far an upload got that broke off between two positions. What the registry says
     /// outside of them is not believed: it has acknowledged the lower one.
     async fn position(&self, location: Url, from: u64, to: u64) -> Result<(Url, u64), Ended> {
         let request = self.request(Method::GET, location.clone(), 0);
-        match self.client.exchange(&request, self.job).await.map_err(Ended::Failed)? {
+        match self.client.exchange(&request, &self.job).await.map_err(Ended::Failed)? {
             Answer::Success(answer) => {
-                let next = location_of(self.endpoint, &location, answer.headers()).unwrap_or(location);
+                let next = location_of(&self.endpoint, &location, answer.headers()).unwrap_or(location);
                 let stored = stored_bytes(answer.headers()).filter(|stored| (from..=to).contains(stored));
                 Ok((next, stored.unwrap_or(from)))
             }
@@ -165,14 +175,14 @@ impl Upload<'_> {
 
     /// Tells the registry that an upload will not go on. It would find out by itself after days, and
     /// some want it so: distribution 2.8 refuses once a part has come that it has not acknowledged.
-    async fn abandon(&self, location: Url) {
+    pub(super) async fn abandon(&self, location: Url) {
         let request = self.request(Method::DELETE, location, 0);
         let silent = Job::silent();
         let _ = tokio::time::timeout(ABANDON_LIMIT, self.client.exchange_once(&request, &silent)).await;
     }
 
     fn request(&self, method: Method, url: Url, length: u64) -> Request<'_> {
-        let request = Request::new(self.endpoint, self.scope.clone(), method, url);
+        let request = Request::new(&self.endpoint, self.scope.clone(), method, url);
         if request.method == Method::GET || request.method == Method::DELETE {
             return request;
         }
@@ -183,7 +193,7 @@ impl Upload<'_> {
 
     /// Sends once; the outer failure is that the user stopped it.
     async fn once(&self, request: &Request<'_>) -> Result<Result<Answer, Failure>, Ended> {
-        let answer = async { Ok(self.client.exchange_once(request, self.job).await) };
+        let answer = async { Ok(self.client.exchange_once(request, &self.job).await) };
         match self.job.run(answer).await.map_err(Ended::Failed)? {
             Err(Failure::Final(error)) => Err(Ended::Failed(error)),
             answer => Ok(answer),
@@ -195,7 +205,7 @@ impl Upload<'_> {
         let wrong_digest = refusal.codes.contains(&OciErrorCode::DigestInvalid);
         let error = self.error(refusal).await;
         match status {
-            _ if wrong_digest => Ended::Failed(error),
+            _ if wrong_digest => Ended::OtherContent(error),
             StatusCode::NOT_FOUND | StatusCode::GONE => Ended::StartOver(Failure::transient(error)),
             StatusCode::BAD_REQUEST
             | StatusCode::METHOD_NOT_ALLOWED
@@ -209,14 +219,13 @@ impl Upload<'_> {
     }
 
     async fn error(&self, refusal: Refusal) -> Error {
-        let message = format!(
-            "could not push blob `{}` ({} bytes) to `{}/{}`",
-            self.blob.digest, self.blob.size_bytes, self.endpoint.registry, self.scope.repository
-        );
-        self.client.refused(refusal, &message, self.endpoint, &self.scope.repository, self.job).await
+        let (registry, repository) = (&self.endpoint.registry, &self.scope.repository);
+        let message = format!("could not push {} to `{registry}/{repository}`", self.what);
+        self.client.refused(refusal, &message, &self.endpoint, repository, &self.job).await
     }
 
-    fn what(&self) -> String {
+    /// The registry, for messages about attempts.
+    pub(super) fn server(&self) -> String {
         format!("`{}`", self.endpoint.registry)
     }
 }
