@@ -33,12 +33,10 @@ impl Digest {
 
     /// The 64 lower-case hexadecimal digits, without `sha256:`.
     pub fn hex(&self) -> String {
-        use fmt::Write as _;
-        self.0.iter().fold(String::with_capacity(64), |mut hex, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        const DIGITS: [char; 16] =
+            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+        let halves = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        halves.map(|half| DIGITS[usize::from(half)]).collect()
     }
 
     /// The first 12 hexadecimal digits, for people.

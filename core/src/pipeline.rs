@@ -290,8 +290,8 @@ impl Pipeline {
     fn remember(&self, wanted: &Wanted, job: &Job) {
         let request = &wanted.request;
         let (Some(fingerprint), Some(root)) = (&wanted.fingerprint, request.context.root()) else { return };
-        let record = Record::of(fingerprint);
-        if let Err(error) = record.save(&self.host.state_dir, root, &request.dockerfile.shown) {
+        let kept = Record::keep(fingerprint, &self.host.state_dir, root, &request.dockerfile.shown);
+        if let Err(error) = kept {
             job.events.warn(format!("this build is not recorded for `--explain`: {error}"));
         }
     }

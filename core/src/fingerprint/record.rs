@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Fingerprint, StableHasher};
+use crate::digest::Digest;
 use crate::error::{ErrorKind, Result, ResultExt};
 
 /// The named inputs of a build: values that tell whether one changed, never secrets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
+    // First in the file, so that its start tells whether the rest is up to date.
+    fingerprint: Option<Digest>,
     /// `file src/main.rs` to `0644 9f2c41…`, `target stage` to `test`, and so on.
     pub inputs: BTreeMap<String, String>,
 }
@@ -49,7 +52,7 @@ impl fmt::Display for Change {
 impl Record {
     /// Takes the inputs of a fingerprint.
     pub fn of(fingerprint: &Fingerprint) -> Self {
-        Self { inputs: fingerprint.inputs().collect() }
+        Self { fingerprint: Some(fingerprint.digest()), inputs: fingerprint.inputs().collect() }
     }
 
     /// Reads the record of a context, of which `context` is the directory and `dockerfile` the
@@ -59,18 +62,27 @@ impl Record {
         serde_json::from_slice(&content).ok()
     }
 
-    /// Keeps the record for the next build; it replaces the one before as a whole.
+    /// Keeps the record of a fingerprint for the next build; it replaces the one before as a whole.
+    /// Nothing is written if that is the same.
     ///
     /// # Errors
     /// `LocalIo`.
-    pub fn save(&self, state_dir: &Path, context: &Path, dockerfile: &Path) -> Result<()> {
+    pub fn keep(
+        fingerprint: &Fingerprint,
+        state_dir: &Path,
+        context: &Path,
+        dockerfile: &Path,
+    ) -> Result<()> {
         let file = file(state_dir, context, dockerfile);
+        if starts_with(&file, start(&fingerprint.digest()).as_bytes()) {
+            return Ok(());
+        }
+        // No fsync: a record that a crash cut short cannot be read, and then counts as none.
         let write = || -> std::io::Result<()> {
             let directory = file.parent().unwrap_or(Path::new("."));
             std::fs::create_dir_all(directory)?;
             let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
-            temporary.write_all(&serde_json::to_vec(self)?)?;
-            temporary.as_file().sync_all()?;
+            temporary.write_all(&serde_json::to_vec(&Self::of(fingerprint))?)?;
             temporary.persist(&file)?;
             Ok(())
         };
@@ -93,6 +105,16 @@ impl Record {
             .filter(|change| change.before != change.after)
             .collect()
     }
+}
+
+/// How the file of a record begins.
+fn start(fingerprint: &Digest) -> String {
+    format!("{{\"fingerprint\":\"{fingerprint}\",")
+}
+
+fn starts_with(file: &Path, start: &[u8]) -> bool {
+    let mut found = vec![0; start.len()];
+    std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut found)).is_ok() && found == start
 }
 
 fn file(state_dir: &Path, context: &Path, dockerfile: &Path) -> PathBuf {

@@ -1,7 +1,7 @@
 //! What counts, what does not, and when the cache is believed.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -296,14 +296,18 @@ fn processes_that_run_at_the_same_time_agree() {
 #[test]
 fn a_record_says_what_changed() {
     let (root, state_dir) = (tree(), tempfile::tempdir().expect("temporary directory"));
-    let record = |request: &BuildRequest| Record::of(&compute(request, &StatCache::disabled()));
+    let fingerprint = |request: &BuildRequest| compute(request, &StatCache::disabled());
+    let record = |request: &BuildRequest| Record::of(&fingerprint(request));
     let mut request = request(root.path());
     request.build_args.insert("TOKEN".into(), "hunter2".into());
-    let before = record(&request);
     let dockerfile = Path::new("Dockerfile");
     assert_eq!(Record::load(state_dir.path(), root.path(), dockerfile), None);
-    before.save(state_dir.path(), root.path(), dockerfile).expect("saved");
-    let before = Record::load(state_dir.path(), root.path(), dockerfile).expect("kept");
+    let keep = |request: &BuildRequest| {
+        Record::keep(&fingerprint(request), state_dir.path(), root.path(), dockerfile).expect("kept");
+        Record::load(state_dir.path(), root.path(), dockerfile).expect("there")
+    };
+    let before = keep(&request);
+    assert_eq!(before, record(&request));
     assert!(!format!("{before:?}").contains("hunter2"));
     assert!(record(&request).changes_since(&before).is_empty());
 
@@ -326,4 +330,14 @@ fn a_record_says_what_changed() {
             "target stage: new",
         ]
     );
+    assert_eq!(keep(&request), record(&request));
+    // The same again is not written again.
+    let kept = || {
+        let directory = fs::read_dir(state_dir.path().join("fingerprints")).expect("listed");
+        let files: Vec<_> = directory.map(|entry| entry.expect("entry").metadata().expect("stat")).collect();
+        files.iter().map(MetadataExt::ino).collect::<Vec<u64>>()
+    };
+    let file = kept();
+    keep(&request);
+    assert_eq!(kept(), file);
 }
