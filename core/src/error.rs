@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -72,9 +73,12 @@ pub struct SourceLine {
 
 /// A failure with everything a user needs to act on it.
 ///
-/// Display prints the message alone: causes are in the `source` chain and are not repeated.
+/// Display prints the message alone: causes are in the `source` chain and are not repeated. A clone
+/// shares the cause: work that several wait for fails for all of them.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
@@ -83,7 +87,7 @@ struct Inner {
     log_tail: Vec<String>,
     feature: Option<Feature>,
     hints: Vec<String>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -117,13 +121,13 @@ impl Error {
     /// What an [`Error`] as the cause says to do next still holds: its hints are taken over.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        let source = source.into();
+        let source: Box<dyn StdError + Send + Sync> = source.into();
         if let Some(cause) = source.downcast_ref::<Self>() {
             let new = cause.hints().iter().filter(|hint| !self.0.hints.contains(hint));
             let new: Vec<String> = new.cloned().collect();
             self.0.hints.extend(new);
         }
-        self.0.source = Some(source);
+        self.0.source = Some(source.into());
         self
     }
 
