@@ -95,7 +95,14 @@ impl RegistryClient {
         let expected = blob.clone();
         let failed = store.write_failed();
         let write = job.blocking(move |_| write_pieces(writer, received, &expected, &failed));
-        let fetch = self.fetch(&endpoint, repository, blob, pieces, step, job);
+        let item = blob.digest.to_string();
+        let progress = |bytes| step.progress_of(&item, bytes, Some(blob.size_bytes), Unit::Bytes);
+        let fetch = async {
+            // Dropped at its end, so that the writer ends too.
+            let pieces = pieces;
+            let fetch = Fetch { client: self, endpoint: &endpoint, repository, blob, job };
+            fetch.run(&mut 0, &pieces, &progress).await
+        };
         // Both end together: the writer when the channel closes, the fetcher when nobody receives.
         let (fetched, written) = tokio::join!(fetch, write);
         let place = |error: Error| error.with_detail("reference", repository.name());
@@ -107,43 +114,75 @@ impl RegistryClient {
         }
     }
 
-    async fn fetch(
+    /// Fetches a blob from the first of these registries that has it, without storing it; the next
+    /// goes on where one failed. The receiver verifies.
+    pub(super) async fn blob_pieces(
         &self,
-        endpoint: &Endpoint,
-        repository: &Reference,
+        origins: &[Reference],
         blob: &Descriptor,
-        pieces: mpsc::Sender<Bytes>,
-        step: &Step,
+        pieces: &mpsc::Sender<Bytes>,
         job: &Job,
     ) -> Result<()> {
-        let mut attempts = self.inner.settings.retry.attempts(format!("`{}`", endpoint.registry), job);
         let mut received_bytes = 0;
+        let message = format!("nobody is known to have blob `{}`", blob.digest);
+        let mut last = Error::new(ErrorKind::NotFound, message);
+        for origin in origins {
+            for place in self.places(origin) {
+                let endpoint = self.endpoint(place.registry())?;
+                let fetch = Fetch { client: self, endpoint: &endpoint, repository: &place, blob, job };
+                match fetch.run(&mut received_bytes, pieces, &|_| ()).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::LocalIo) => {
+                        return Err(error);
+                    }
+                    Err(error) if place != *origin => self.pass_over(&place, error, job)?,
+                    Err(error) => last = error,
+                }
+            }
+        }
+        Err(last)
+    }
+}
+
+/// One blob on its way from one registry.
+struct Fetch<'a> {
+    client: &'a RegistryClient,
+    endpoint: &'a Endpoint,
+    repository: &'a Reference,
+    blob: &'a Descriptor,
+    job: &'a Job,
+}
+
+impl Fetch<'_> {
+    /// Fetches what is missing, and goes on where it breaks off as long as it gets on.
+    async fn run(
+        &self,
+        received_bytes: &mut u64,
+        pieces: &mpsc::Sender<Bytes>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<()> {
+        let retry = self.client.inner.settings.retry;
+        let mut attempts = retry.attempts(format!("`{}`", self.endpoint.registry), self.job);
         loop {
-            let before = received_bytes;
+            let before = *received_bytes;
             let attempt = async {
-                let mut response = self.open_blob(endpoint, repository, blob, received_bytes, job).await?;
-                self.receive(endpoint, &mut response, blob, &mut received_bytes, &pieces, step).await
+                let mut response = self.open(before).await?;
+                self.receive(&mut response, received_bytes, pieces, progress).await
             };
-            match job.run(async { Ok(attempt.await) }).await? {
+            match self.job.run(async { Ok(attempt.await) }).await? {
                 Ok(()) => return Ok(()),
                 Err(failure) => attempts.again(failure).await?,
             }
-            if received_bytes > before {
+            if *received_bytes > before {
                 // It gets on: count the failures of this stretch only.
-                attempts = self.inner.settings.retry.attempts(format!("`{}`", endpoint.registry), job);
+                attempts = retry.attempts(format!("`{}`", self.endpoint.registry), self.job);
             }
         }
     }
 
     /// Asks for a blob from a position on.
-    async fn open_blob(
-        &self,
-        endpoint: &Endpoint,
-        repository: &Reference,
-        blob: &Descriptor,
-        position: u64,
-        job: &Job,
-    ) -> Result<Response, Failure> {
+    async fn open(&self, position: u64) -> Result<Response, Failure> {
+        let Self { client, endpoint, repository, blob, job } = *self;
         let url = endpoint.url(repository.repository(), &format!("blobs/{}", blob.digest));
         let scope = Scope::pull(repository.repository());
         let mut request = Request::new(endpoint, scope, Method::GET, url);
@@ -151,24 +190,23 @@ impl RegistryClient {
             let range = HeaderValue::from_str(&format!("bytes={position}-")).expect("digits are ASCII");
             request = request.header(RANGE, range);
         }
-        match self.exchange_once(&request, job).await? {
+        match client.exchange_once(&request, job).await? {
             Answer::Success(response) => Ok(response),
             Answer::Refused(refusal) => {
                 let message = format!("could not fetch blob `{}` of `{}`", blob.digest, repository.name());
-                Err(self.refused(refusal, &message, endpoint, repository.repository(), job).await.into())
+                Err(client.refused(refusal, &message, endpoint, repository.repository(), job).await.into())
             }
         }
     }
 
     async fn receive(
         &self,
-        endpoint: &Endpoint,
         response: &mut Response,
-        blob: &Descriptor,
         received_bytes: &mut u64,
         pieces: &mpsc::Sender<Bytes>,
-        step: &Step,
+        progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), Failure> {
+        let Self { endpoint, blob, .. } = *self;
         let registry = &endpoint.registry;
         // A registry that ignores the range sends everything again: skip what we have.
         let mut skip = match start_of(response) {
@@ -179,19 +217,18 @@ impl RegistryClient {
             }
             None => *received_bytes,
         };
-        let item = blob.digest.to_string();
         while let Some(mut piece) = next_piece(registry, response).await? {
             let skipped = skip.min(piece.len() as u64);
             skip -= skipped;
             piece = piece.slice(skipped as usize..);
             *received_bytes += piece.len() as u64;
             if *received_bytes > blob.size_bytes {
-                let message = format!("`{registry}` sent more of blob `{item}` than its size says");
+                let message = format!("`{registry}` sent more of blob `{}` than its size says", blob.digest);
                 return Err(Error::new(ErrorKind::Corrupt, message).into());
             }
-            step.progress_of(&item, *received_bytes, Some(blob.size_bytes), Unit::Bytes);
+            progress(*received_bytes);
             if !piece.is_empty() && pieces.send(piece).await.is_err() {
-                return Err(Error::new(ErrorKind::LocalIo, "the image store took no more").into());
+                return Err(Error::new(ErrorKind::LocalIo, "nobody takes the blob any more").into());
             }
         }
         if *received_bytes < blob.size_bytes {

@@ -4,6 +4,7 @@ mod download;
 mod fake;
 mod login;
 mod stream;
+mod through;
 mod upload;
 
 use std::time::Duration;

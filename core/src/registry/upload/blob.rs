@@ -1,13 +1,17 @@
 //! Sending a blob that is at hand: whole or in pieces, and the other way where one is refused.
 
+use std::ops::Range;
+
 use url::Url;
 
 use super::part::{Content, Part};
 use super::session::{Begun, Ended, Session};
-use super::{BlobSource, Report};
+use super::through::Through;
+use super::{BlobSource, LARGEST_PIECE_BYTES, Report};
 use crate::error::Result;
 use crate::http::Failure;
 use crate::image::Descriptor;
+use crate::reference::Reference;
 
 /// A blob at hand that is sent.
 pub(super) struct Upload<'a> {
@@ -33,10 +37,7 @@ impl Upload<'_> {
             };
             let ended = match in_pieces {
                 true => self.in_pieces(upload.clone()).await,
-                false => {
-                    let part = self.part(0, self.blob.size_bytes);
-                    session.whole(upload.location.clone(), self.blob.digest, &part).await
-                }
+                false => self.whole(upload.location.clone()).await,
             };
             let Err(ended) = ended else {
                 if changed_form {
@@ -63,26 +64,97 @@ impl Upload<'_> {
         }
     }
 
+    async fn whole(&self, location: Url) -> Result<(), Ended> {
+        let (size_bytes, digest) = (self.blob.size_bytes, self.blob.digest);
+        let content = match self.source {
+            BlobSource::Bytes(bytes) => Content::Bytes(bytes.clone()),
+            BlobSource::File(path) => Content::File(path.clone(), 0),
+            BlobSource::Registries(origins) => {
+                let through = self.through(origins);
+                let ended = self.session.whole(location, digest, &through).await;
+                return ended.map_err(|ended| through.failure().map_or(ended, Ended::Failed));
+            }
+        };
+        let part = Part { content, start: 0, length: size_bytes, report: &self.report };
+        self.session.whole(location, digest, &part).await
+    }
+
     async fn in_pieces(&self, begun: Begun) -> Result<(), Ended> {
+        let mut sent = Pieces { location: begun.location, from: 0, resumed: false };
         let piece_bytes = self.session.client.settings().chunk_bytes.max(begun.least_piece_bytes).max(1);
-        let (mut location, mut resumed, mut from) = (begun.location, false, 0);
-        while from < self.blob.size_bytes {
-            let to = from.saturating_add(piece_bytes).min(self.blob.size_bytes);
-            let taken = self.session.piece(location, (from, to), |from| self.part(from, to)).await?;
-            (location, resumed, from) = (taken.next, resumed || taken.resumed, to);
+        match self.source {
+            BlobSource::File(path) => {
+                let content = |part: Range<u64>| Content::File(path.clone(), part.start);
+                self.pieces_at_hand(&mut sent, piece_bytes, content).await?;
+            }
+            BlobSource::Bytes(bytes) => {
+                let content =
+                    |part: Range<u64>| Content::Bytes(bytes.slice(part.start as usize..part.end as usize));
+                self.pieces_at_hand(&mut sent, piece_bytes, content).await?;
+            }
+            BlobSource::Registries(origins) => {
+                let piece_bytes = piece_bytes.min(LARGEST_PIECE_BYTES).max(begun.least_piece_bytes);
+                self.pieces_through(&mut sent, piece_bytes, origins).await?;
+            }
         }
-        match self.session.close(location, self.blob.digest).await {
+        match self.session.close(sent.location, self.blob.digest).await {
             // What it said that it had stored of a piece that broke off was not so.
-            Err(Ended::OtherContent(error)) if resumed => Err(Ended::StartOver(Failure::transient(error))),
+            Err(Ended::OtherContent(error)) if sent.resumed => {
+                Err(Ended::StartOver(Failure::transient(error)))
+            }
             ended => ended,
         }
     }
 
-    fn part(&self, start: u64, end: u64) -> Part<'_> {
-        let content = match self.source {
-            BlobSource::Bytes(bytes) => Content::Bytes(bytes.slice(start as usize..end as usize)),
-            BlobSource::File(path) => Content::File(path.clone(), start),
-        };
-        Part { content, start, length: end - start, report: &self.report }
+    async fn pieces_at_hand(
+        &self,
+        sent: &mut Pieces,
+        piece_bytes: u64,
+        content: impl Fn(Range<u64>) -> Content,
+    ) -> Result<(), Ended> {
+        while sent.from < self.blob.size_bytes {
+            let to = sent.from.saturating_add(piece_bytes).min(self.blob.size_bytes);
+            self.piece(sent, to, |from| content(from..to)).await?;
+        }
+        Ok(())
     }
+
+    async fn pieces_through(
+        &self,
+        sent: &mut Pieces,
+        piece_bytes: u64,
+        origins: &[Reference],
+    ) -> Result<(), Ended> {
+        let through = self.through(origins);
+        let mut pieces = through.pieces(usize::try_from(piece_bytes).unwrap_or(usize::MAX));
+        while let Some(piece) = pieces.recv().await {
+            let start = sent.from;
+            let content = |from: u64| Content::Bytes(piece.slice((from - start) as usize..));
+            self.piece(sent, start + piece.len() as u64, content).await?;
+        }
+        through.failure().map_or(Ok(()), |error| Err(Ended::Failed(error)))
+    }
+
+    /// Sends the next piece, which ends at a position; `content` gives what is from a position to
+    /// that end.
+    async fn piece(&self, sent: &mut Pieces, to: u64, content: impl Fn(u64) -> Content) -> Result<(), Ended> {
+        let part = |start| Part { content: content(start), start, length: to - start, report: &self.report };
+        let taken = self.session.piece(sent.location.clone(), (sent.from, to), part).await?;
+        *sent = Pieces { location: taken.next, from: to, resumed: sent.resumed || taken.resumed };
+        Ok(())
+    }
+
+    fn through<'a>(&'a self, origins: &'a [Reference]) -> Through<'a> {
+        Through::new(&self.session.client, origins, self.blob, &self.report, &self.session.job)
+    }
+}
+
+/// How far an upload in pieces is.
+struct Pieces {
+    /// Where the next goes.
+    location: Url,
+    /// Where it begins.
+    from: u64,
+    /// One broke off and was gone on with.
+    resumed: bool,
 }

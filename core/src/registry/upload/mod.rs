@@ -34,6 +34,11 @@ mod location;
 mod part;
 mod session;
 mod stream;
+mod through;
+
+/// Pieces of what comes once only are held in memory until the registry has them, three at a
+/// time: one that is being filled, one that waits, one on its way.
+const LARGEST_PIECE_BYTES: u64 = 8 << 20;
 
 /// Where the content of a blob is.
 #[derive(Clone, Debug)]
@@ -42,6 +47,9 @@ pub enum BlobSource {
     File(PathBuf),
     /// In memory.
     Bytes(Bytes),
+    /// At other registries, the likeliest first: it is sent on as it comes, verified, and not stored.
+    /// One that fails on the way is followed by the next.
+    Registries(Vec<Reference>),
 }
 
 /// How a blob came to the registry.
@@ -99,7 +107,8 @@ impl RegistryClient {
     ///
     /// # Errors
     /// `Denied`, `Unavailable`, `TimedOut`, `UnexpectedAnswer` as the registry does; `LocalIo` if
-    /// the source cannot be read; `Cancelled`. An upload that was begun is given up.
+    /// the source cannot be read, `NotFound` or `Corrupt` if it is not there or not what its digest
+    /// says; `Cancelled`. An upload that was begun is given up.
     pub async fn push_blob(
         &self,
         repository: &Reference,

@@ -11,16 +11,12 @@ use super::super::RegistryClient;
 use super::super::authentication::Scope;
 use super::part::{Content, Part};
 use super::session::{Begun, Ended, Session};
-use super::{BlobSource, Pushed, Report};
+use super::{BlobSource, LARGEST_PIECE_BYTES, Pushed, Report};
 use crate::backend::Job;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Step;
 use crate::image::Descriptor;
 use crate::reference::Reference;
-
-/// Pieces are held in memory until the registry has them, three at a time: one that is being
-/// filled, one that waits, one on its way.
-const LARGEST_PIECE_BYTES: u64 = 8 << 20;
 
 /// Takes the content of a blob that is being sent. Dropped, it says that this was all of it.
 ///
