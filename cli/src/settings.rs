@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use windlass_core::archive::{ArchiveSettings, Compression, Timestamps};
+use windlass_core::archive::{ArchiveSettings, Compression, Timestamps, UnpackLimit};
 use windlass_core::backend_registry::Host;
 use windlass_core::config::{self, CompressionSection, ContextSection, Settings, Sources};
 use windlass_core::context::{ContextSettings, Modes};
@@ -156,6 +156,7 @@ fn archive_settings(settings: &Settings, surroundings: &Surroundings) -> Result<
             .map_err(|error| error.with_detail("set in", settings.origin("compression.level").to_string()))?,
         timestamps: if keep { Timestamps::Keep } else { Timestamps::Fixed },
         source_date_epoch: source_date_epoch(surroundings.variable("SOURCE_DATE_EPOCH"))?,
+        unpack_limit: UnpackLimit::of_bytes(settings.limits.unpack),
     })
 }
 

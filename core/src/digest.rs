@@ -119,6 +119,11 @@ impl<W> DigestWriter<W> {
         self.size_bytes
     }
 
+    /// The writer.
+    pub fn get_ref(&self) -> &W {
+        &self.inner
+    }
+
     /// Gives back the writer, the digest, and the number of bytes.
     pub fn finish(self) -> (W, Digest, u64) {
         (self.inner, Digest(self.hasher.finalize().into()), self.size_bytes)

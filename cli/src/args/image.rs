@@ -41,6 +41,10 @@ pub(crate) enum ImageCommand {
     /// Remove references from the local store, and what no other image needs.
     #[command(visible_alias = "remove")]
     Rm(RemoveArgs),
+    /// Remove what no image of the local store needs: layers of images that were built again.
+    Prune,
+    /// Read everything that the images of the local store consist of, and compute its digests.
+    Verify(VerifyArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -64,6 +68,9 @@ pub(crate) struct SaveArgs {
     /// File or directory to write; `-` for stdout.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
+    /// Platform to write, where the image is for several [default: all]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// Form of what is written.
     #[arg(long = "type", value_enum, default_value_t = ArchiveForm::Oci, value_name = "FORM")]
     pub(crate) form: ArchiveForm,
@@ -97,6 +104,9 @@ pub(crate) struct PushArgs {
     /// The reference to push to [default: SOURCE, where that is a reference]
     #[arg(value_name = "REFERENCE")]
     pub(crate) destination: Option<String>,
+    /// Platform to push, where the image is for several [default: all]
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -110,6 +120,13 @@ pub(crate) struct PullArgs {
     /// Take the image for all its platforms.
     #[arg(long)]
     pub(crate) all_platforms: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The images [default: all]
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) references: Vec<String>,
 }
 
 #[derive(Clone, Debug, Args)]

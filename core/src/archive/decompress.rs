@@ -2,6 +2,11 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use liblzma::stream::{CONCATENATED, Stream};
+
+/// What undoing xz may take: that of `xz -9` takes 65 MiB. A stream that asks for more is refused.
+const XZ_MEMORY_BYTES: u64 = 256 << 20;
+
 /// What the first bytes of a stream say about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -59,9 +64,14 @@ pub fn decompress_as<'a>(
         Format::Plain => Box::new(reader),
         Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
         Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
-        Format::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(reader)),
+        Format::Xz => Box::new(xz(reader)?),
         Format::Zstd => Box::new(zstd::Decoder::with_buffer(reader)?),
     })
+}
+
+fn xz<R: BufRead>(reader: R) -> io::Result<liblzma::bufread::XzDecoder<R>> {
+    let stream = Stream::new_stream_decoder(XZ_MEMORY_BYTES, CONCATENATED)?;
+    Ok(liblzma::bufread::XzDecoder::new_stream(reader, stream))
 }
 
 #[cfg(test)]
@@ -110,6 +120,19 @@ mod tests {
             }
         }
         assert!(restore(b"\x1f\x8b\x08\0 this is no gzip").is_err());
+    }
+
+    #[test]
+    fn what_asks_for_too_much_memory_is_refused() {
+        let mut options = liblzma::stream::LzmaOptions::new_preset(0).expect("options");
+        options.dict_size(512 << 20);
+        let mut filters = liblzma::stream::Filters::new();
+        filters.lzma2(&options);
+        let stream = Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc32).expect("encoder");
+        let mut xz = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+        xz.write_all(b"hello").expect("writes");
+        let error = restore(&xz.finish().expect("finishes")).expect_err("refused");
+        assert!(error.to_string().contains("memory limit"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod compress;
 mod decompress;
 mod deflate;
 mod gzip;
+mod limit;
 mod pack;
 mod tar_writer;
 mod tree;
@@ -15,6 +16,7 @@ pub mod unpack;
 
 pub use compress::{Compression, Compressor};
 pub use decompress::{Format, decompress, decompress_as};
+pub use limit::{Limited, UnpackLimit};
 pub use pack::{MemberNames, PackSummary, pack, pack_entries};
 pub use tar_writer::{TarEntry, TarKind, TarWriter};
 use tree::write_error;
@@ -24,7 +26,7 @@ pub use tree::{Member, recover, write_tree};
 /// older, so 1970 would break the building of Python wheels inside an image.
 pub const DEFAULT_EPOCH: i64 = 315_532_800;
 
-/// How archives and layers are written.
+/// How archives and layers are written, and how much of others' is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ArchiveSettings {
     /// How they are compressed.
@@ -33,6 +35,8 @@ pub struct ArchiveSettings {
     pub timestamps: Timestamps,
     /// `SOURCE_DATE_EPOCH`: the time of [`Timestamps::Fixed`]; [`DEFAULT_EPOCH`] if `None`.
     pub source_date_epoch: Option<i64>,
+    /// How much an archive of somebody else may hold.
+    pub unpack_limit: UnpackLimit,
 }
 
 impl ArchiveSettings {

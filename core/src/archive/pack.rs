@@ -220,7 +220,7 @@ mod tests {
             (Timestamps::Fixed, None, 315_532_800),
         ] {
             let settings =
-                ArchiveSettings { compression: Compression::None, timestamps, source_date_epoch: epoch };
+                ArchiveSettings { timestamps, source_date_epoch: epoch, ..settings(Compression::None) };
             let packed = pack_to_vec(&context, &settings);
             let mut reader = TarReader::new(packed.as_slice());
             reader.next_member().expect("intact");

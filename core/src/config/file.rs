@@ -85,6 +85,12 @@ pub const KEYS: &[Key] = &[
         None,
         "gzip 1 to 9, zstd 1 to 22. Unset: the format's own default.",
     ),
+    key(
+        "limits.unpack",
+        Kind::Bytes,
+        Some("100GiB"),
+        "How much an archive or a layer may hold once it is unpacked; 0 for no limit.",
+    ),
     key("timeouts.build", Kind::Duration, None, "Stops a build that takes longer. Unset: never."),
     key("timeouts.connect", Kind::Duration, Some("10s"), "How long a registry may take to answer the door."),
     key("timeouts.answer", Kind::Duration, Some("60s"), "How long a registry may take to answer a request."),

@@ -33,6 +33,8 @@ pub struct Settings {
     pub context: ContextSection,
     /// `[compression]`
     pub compression: CompressionSection,
+    /// `[limits]`
+    pub limits: LimitSection,
     /// `[timeouts]`
     pub timeouts: TimeoutSection,
     /// `[environments.NAME]`
@@ -78,6 +80,14 @@ pub struct CompressionSection {
     pub format: String,
     /// The level; `None` for the format's own default.
     pub level: Option<i64>,
+}
+
+/// `[limits]`: what is refused because it can only be meant to do harm.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LimitSection {
+    /// The bytes that an archive or a layer may hold once it is unpacked; 0 for no limit.
+    pub unpack: u64,
 }
 
 /// `[timeouts]`

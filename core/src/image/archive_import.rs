@@ -42,7 +42,8 @@ pub fn import_archive(
     let unreadable = |error: io::Error| {
         Error::new(ErrorKind::LocalIo, format!("could not read `{shown}`")).with_source(error)
     };
-    let mut reader = TarReader::new(decompress(archive).map_err(unreadable)?);
+    let plain = decompress(archive).map_err(unreadable)?;
+    let mut reader = TarReader::new(store.unpack_limit().enforce(plain, format!("`{shown}`")));
     let mut contents = Contents::new(store, shown, job);
     let mut any = false;
     loop {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, BufWriter, Write};
 
+use super::early_sync::EarlySync;
 use super::store::ImageStore;
 use crate::digest::{Digest, DigestWriter};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -15,6 +16,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 pub struct BlobWriter {
     store: ImageStore,
     writer: DigestWriter<BufWriter<tempfile::NamedTempFile>>,
+    early_sync: EarlySync,
 }
 
 impl BlobWriter {
@@ -26,7 +28,7 @@ impl BlobWriter {
         // Says that this file has a living writer; ends with the process.
         let _ = file.as_file().try_lock();
         let writer = DigestWriter::new(BufWriter::with_capacity(BUFFER_BYTES, file));
-        Ok(Self { store: store.clone(), writer })
+        Ok(Self { store: store.clone(), writer, early_sync: EarlySync::new() })
     }
 
     /// How many bytes have been written so far.
@@ -40,7 +42,7 @@ impl BlobWriter {
     /// `Corrupt` if the digest is not the expected one; `LocalIo` if the disk refuses. The store
     /// is then as it was.
     pub fn commit(self, expected: Option<Digest>) -> Result<(Digest, u64)> {
-        let Self { store, writer } = self;
+        let Self { store, writer, early_sync } = self;
         let failed = || store.write_failed();
         let (buffer, digest, size_bytes) = writer.finish();
         if let Some(expected) = expected
@@ -56,6 +58,7 @@ impl BlobWriter {
         if store.has(&digest) {
             return Ok((digest, size_bytes));
         }
+        early_sync.finish().or_error(ErrorKind::LocalIo, failed)?;
         file.as_file().sync_data().or_error(ErrorKind::LocalIo, failed)?;
         let path = store.path(&digest);
         // Blobs are never changed, only replaced.
@@ -83,7 +86,9 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.writer.write(buffer)
+        let written = self.writer.write(buffer)?;
+        self.early_sync.written(self.writer.size_bytes(), self.writer.get_ref().get_ref().as_file());
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -122,13 +122,15 @@ impl ImageStore {
         Some(index).filter(|index| index.diff_id == diff_id)
     }
 
-    /// Opens a layer, uncompressed.
+    /// Opens a layer, uncompressed. Reading more of it than the store's limit allows fails.
     ///
     /// # Errors
     /// `NotFound` if it is not in the store.
     pub fn open_layer(&self, layer: &Digest) -> Result<Box<dyn Read + Send>> {
         let file = io::BufReader::with_capacity(256 * 1024, self.open_blob(layer)?);
-        decompress(file).or_error(ErrorKind::Corrupt, || format!("could not read the layer `{layer}`"))
+        let shown = format!("the layer `{layer}`");
+        let plain = decompress(file).or_error(ErrorKind::Corrupt, || format!("could not read {shown}"))?;
+        Ok(Box::new(self.unpack_limit().enforce(plain, shown)))
     }
 
     fn index_path(&self, layer: &Digest) -> PathBuf {

@@ -10,6 +10,7 @@ mod blob_reader;
 mod blob_writer;
 mod config;
 mod documents;
+mod early_sync;
 mod layer_index;
 mod layout_export;
 mod layout_import;
@@ -24,6 +25,7 @@ mod selection;
 mod source;
 mod store;
 mod tree;
+mod verify;
 
 pub use archive_export::{ArchiveForm, save_archive, write_archive};
 pub use archive_import::import_archive;
@@ -44,6 +46,7 @@ pub use selection::Image;
 pub use source::ImageSource;
 pub use store::ImageStore;
 pub use tree::Tree;
+pub use verify::Verified;
 
 #[cfg(test)]
 mod tests {

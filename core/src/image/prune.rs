@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::media_type;
 use super::store::{ImageStore, relock};
@@ -49,7 +49,9 @@ impl ImageStore {
         for entry in fs::read_dir(self.dir().join("blobs/sha256"))? {
             let entry = entry?;
             let metadata = entry.metadata()?;
-            let used = metadata.modified()? >= cutoff;
+            // A time to come is one of a clock that was wrong.
+            let modified = metadata.modified()?;
+            let used = modified >= cutoff && modified <= SystemTime::now() + CLOCK_STEP;
             if used || named.contains(&*entry.file_name().to_string_lossy()) {
                 continue;
             }
@@ -106,7 +108,6 @@ impl ImageStore {
 mod tests {
     use super::*;
     use crate::image::{Descriptor, Manifest, to_bytes};
-    use std::time::SystemTime;
 
     fn image(store: &ImageStore, content: &[u8]) -> Descriptor {
         let config = store.put_as(media_type::OCI_CONFIG, b"{}").expect("config");

@@ -24,6 +24,7 @@ use bytes::Bytes;
 use super::blob_writer::BlobWriter;
 use super::documents::{DOCUMENT_LIMIT_BYTES, Descriptor, Document};
 use super::media_type;
+use crate::archive::UnpackLimit;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 
@@ -36,6 +37,7 @@ const INCOMING_GRACE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct ImageStore {
     pub(super) shared: Arc<Shared>,
+    unpack_limit: UnpackLimit,
 }
 
 #[derive(Debug)]
@@ -68,7 +70,19 @@ impl ImageStore {
             .or_error(ErrorKind::LocalIo, failed)?;
         lock_shared(&lock).or_error(ErrorKind::LocalIo, failed)?;
         sweep_incoming(&dir.join("incoming"));
-        Ok(Self { shared: Arc::new(Shared { dir, lock, opened: SystemTime::now() }) })
+        let shared = Arc::new(Shared { dir, lock, opened: SystemTime::now() });
+        Ok(Self { shared, unpack_limit: UnpackLimit::default() })
+    }
+
+    /// The same store, with a limit for layers and archives that are unpacked.
+    #[must_use]
+    pub fn with_unpack_limit(self, unpack_limit: UnpackLimit) -> Self {
+        Self { unpack_limit, ..self }
+    }
+
+    /// How much a layer or an archive may hold once it is unpacked.
+    pub fn unpack_limit(&self) -> UnpackLimit {
+        self.unpack_limit
     }
 
     /// The directory of the store.
@@ -268,7 +282,10 @@ fn sweep_incoming(dir: &Path) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
         let old = entry.metadata().and_then(|metadata| metadata.modified()).is_ok_and(|modified| {
-            SystemTime::now().duration_since(modified).is_ok_and(|age| age > INCOMING_GRACE)
+            // A time to come is one of a clock that was wrong.
+            let now = SystemTime::now();
+            let apart = now.duration_since(modified).or_else(|_| modified.duration_since(now));
+            apart.is_ok_and(|apart| apart > INCOMING_GRACE)
         });
         let abandoned = || File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
         if old && abandoned() {

@@ -6,7 +6,7 @@ use windlass_core::Result;
 use windlass_core::digest::Digest;
 use windlass_core::reference::Reference;
 
-use super::{absent, store};
+use super::{absent, prune, store};
 use crate::args::{Format, RemoveArgs};
 use crate::output::{Table, bytes};
 use crate::session::Session;
@@ -73,12 +73,8 @@ pub(super) fn remove(args: &RemoveArgs, session: &Session<'_>) -> Result<()> {
         store.untag(reference)?;
     }
     let pruned = store.prune()?;
-    if pruned.busy {
-        session
-            .output
-            .note("another process uses the store: what is not needed any more is removed next time");
-    } else if pruned.blobs > 0 {
-        session.output.note(&format!("{} freed", bytes(pruned.size_bytes)));
+    if pruned.busy || pruned.blobs > 0 {
+        session.output.note(&prune::summary(&pruned));
     }
     match session.output.format {
         Format::Json => session.output.json(&references),

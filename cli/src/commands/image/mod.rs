@@ -3,8 +3,10 @@
 mod archives;
 mod inspect;
 mod list;
+mod prune;
 mod source;
 mod transfer;
+mod verify;
 
 use windlass_core::error::nearest;
 use windlass_core::image::{Descriptor, ImageStore};
@@ -20,6 +22,8 @@ pub(super) async fn run(command: ImageCommand, program: &Program) -> Result<()> 
     match command {
         ImageCommand::Ls => list::list(&session),
         ImageCommand::Rm(args) => list::remove(&args, &session),
+        ImageCommand::Prune => prune::run(&session).await,
+        ImageCommand::Verify(args) => verify::run(&args, &session).await,
         ImageCommand::Inspect(args) => inspect::run(&args, &session).await,
         ImageCommand::Save(args) => archives::save(&args, &session).await,
         ImageCommand::Load(args) => archives::load(&args, &session).await,
@@ -30,7 +34,8 @@ pub(super) async fn run(command: ImageCommand, program: &Program) -> Result<()> 
 
 /// The local store.
 fn store(session: &Session<'_>) -> Result<ImageStore> {
-    ImageStore::open(session.host.cache_dir.join("images"))
+    let store = ImageStore::open(session.host.cache_dir.join("images"))?;
+    Ok(store.with_unpack_limit(session.host.archive.unpack_limit))
 }
 
 /// An image of the local store by its name.
