@@ -14,6 +14,7 @@ use windlass_core::platform::Platform;
 use windlass_core::reference::Reference;
 use windlass_core::registry::RegistryClient;
 
+use crate::schedule::{LockEach, OnceEach};
 use crate::stage::Layer;
 use crate::tree::{Content, Stream, Tree};
 
@@ -26,16 +27,27 @@ pub(crate) struct BaseImage {
     pub(crate) layers: Vec<Layer>,
 }
 
-/// Finds base images.
+/// Finds base images. Clones share what was found: an image is looked for once in a build, and is
+/// the same wherever the build names it.
 #[derive(Clone, Debug)]
 pub(crate) struct Bases {
     pub(crate) store: ImageStore,
     pub(crate) client: RegistryClient,
     /// The registry is asked even if the store has the image.
-    pub(crate) pull: bool,
+    pull: bool,
+    found: Arc<OnceEach<(String, String), BaseImage>>,
+    trees: Arc<OnceEach<Vec<Digest>, Arc<Tree>>>,
+    fetching: Arc<LockEach<Digest>>,
 }
 
 impl Bases {
+    /// Makes one that knows nothing yet. With `pull`, the registry is asked even if the store has an
+    /// image.
+    pub(crate) fn new(store: ImageStore, client: RegistryClient, pull: bool) -> Self {
+        let (found, trees, fetching) = Default::default();
+        Self { store, client, pull, found, trees, fetching }
+    }
+
     /// Finds an image by its reference: in the store if it has that name there, else in its registry.
     ///
     /// # Errors
@@ -46,6 +58,12 @@ impl Bases {
         platform: &Platform,
         job: &Job,
     ) -> Result<BaseImage> {
+        let key = (reference.to_string(), platform.to_string());
+        self.found.get(key, Box::pin(self.find(reference, platform, job))).await
+    }
+
+    async fn find(&self, reference: &Reference, platform: &Platform, job: &Job) -> Result<BaseImage> {
+        job.check()?;
         let image = match self.stored(reference, platform)? {
             Some(image) => image,
             None => {
@@ -74,6 +92,8 @@ impl Bases {
         platform: &Platform,
         job: &Job,
     ) -> Result<BaseImage> {
+        let place = format!("{} {} {digest:?}", directory.display(), tag.as_deref().unwrap_or_default());
+        let key = (place, platform.to_string());
         let (store, directory, platform) = (self.store.clone(), directory.to_owned(), platform.clone());
         let read = move |job: &Job| {
             let named = import_layout(&store, &directory, tag.as_deref(), digest, job)?;
@@ -81,7 +101,7 @@ impl Bases {
             let manifest = store.choose(&named.image, &platform, &shown)?;
             Ok(base_of(Image::load(&store, &manifest)?, &shown, &platform, job))
         };
-        job.blocking(read).await
+        self.found.get(key, Box::pin(job.blocking(read))).await
     }
 
     /// The image that the store has under this name, if it may be used and is for the platform.
@@ -106,6 +126,12 @@ impl Bases {
     /// What the registries answer; `NotFound` for a layer that is nowhere; `Corrupt` for layers that
     /// are damaged or are not what the image config says.
     pub(crate) async fn tree(&self, layers: &[Layer], job: &Job) -> Result<Arc<Tree>> {
+        let key = layers.iter().flat_map(|layer| [layer.descriptor.digest, layer.diff_id]).collect();
+        self.trees.get(key, Box::pin(self.read_tree(layers, job))).await
+    }
+
+    async fn read_tree(&self, layers: &[Layer], job: &Job) -> Result<Arc<Tree>> {
+        job.check()?;
         let unread = |layer: &&Layer| !self.store.has_layer_index(&layer.descriptor.digest, layer.diff_id);
         let unread: Vec<Layer> = layers.iter().filter(unread).cloned().collect();
         self.fetch(&unread, job).await?;
@@ -129,7 +155,9 @@ impl Bases {
     /// What the registries answer; `NotFound` if no place is known.
     pub(crate) async fn fetch(&self, layers: &[Layer], job: &Job) -> Result<()> {
         let blobs: Vec<Descriptor> = layers.iter().map(|layer| layer.descriptor.clone()).collect();
-        image::fetch_blobs(&self.client, &self.store, &blobs, job).await
+        // A layer that another stage is fetching is there when it is our turn.
+        let _turn = self.fetching.lock(blobs.iter().map(|blob| blob.digest).collect()).await;
+        Box::pin(image::fetch_blobs(&self.client, &self.store, &blobs, job)).await
     }
 }
 

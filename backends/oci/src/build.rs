@@ -16,6 +16,7 @@ use crate::base::Bases;
 use crate::deliver;
 use crate::outputs::{self, Form};
 use crate::preflight;
+use crate::schedule;
 use crate::stages::Interpreter;
 use crate::workshop::Workshop;
 
@@ -60,30 +61,29 @@ pub(crate) async fn build(oci: &Oci, request: &BuildRequest, job: &Job) -> Resul
     let prepared = prepare(oci, request)?;
     deliver::check_writable(request, &oci.host().current_dir)?;
     warn(&prepared.dockerfile, request, job);
-    let store = ImageStore::open(oci.store_dir())?;
+    let store = ImageStore::open(oci.store_dir())?.with_unpack_limit(oci.host().archive.unpack_limit);
     let client = oci.host().registry_client.clone();
-    let bases = Bases { store: store.clone(), client, pull: request.pull };
+    let bases = Bases::new(store.clone(), client, request.pull);
     let mut workshop = Workshop::new(store.clone(), oci.host().archive, epoch(request)?);
     workshop.compression = prepared.form.compression;
     let created = timestamp(workshop.epoch())?;
 
+    let jobs = schedule::jobs(job, prepared.platforms.len());
+    let works = prepared.platforms.iter().zip(&jobs).map(|(platform, job)| {
+        let dockerfile = &prepared.dockerfile;
+        let (created, bases, workshop) = (created.clone(), &bases, &workshop);
+        let interpreter =
+            Interpreter::new(dockerfile, request, platform.clone(), created, bases, workshop, job);
+        (job, async move { interpreter?.target().await })
+    });
+    let stages = schedule::together(works).await?;
+    let form = &prepared.form;
     let mut built = Vec::new();
-    for platform in &prepared.platforms {
-        let interpreter = Interpreter::new(
-            &prepared.dockerfile,
-            request,
-            platform.clone(),
-            created.clone(),
-            &bases,
-            &mut workshop,
-            job,
-        );
-        let stage = interpreter?.target().await?;
+    for (platform, stage) in prepared.platforms.iter().zip(&stages) {
         let asked = Some(platform).filter(|_| !request.platforms.is_empty());
-        let form = &prepared.form;
         built.push(assemble::platform(
             &store,
-            &stage,
+            stage,
             asked,
             &request.labels,
             &form.annotations,

@@ -181,11 +181,12 @@ fn write_plain(
     step: &Step,
     job: &Job,
 ) -> Result<()> {
+    let contexts = sources.contexts();
     let total: u64 = nodes.iter().map(|(_, node)| node.size_bytes()).sum();
     let member = |(path, node): &'_ (Vec<u8>, Node)| {
         let content = match node.kind {
             NodeKind::File { content: Content::Entry { context, entry }, size_bytes } if size_bytes > 0 => {
-                Some(sources.entry(context, entry))
+                Some(contexts[context].entry(entry))
             }
             _ => None,
         };

@@ -29,6 +29,7 @@ mod mode;
 mod outputs;
 mod owner;
 mod preflight;
+mod schedule;
 mod sources;
 mod stage;
 mod stages;

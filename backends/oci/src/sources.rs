@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufReader, Read};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use windlass_core::archive::{self, decompress};
 use windlass_core::backend::Job;
@@ -27,51 +27,61 @@ pub(crate) struct ListedContext {
     pub(crate) tree: Arc<Tree>,
 }
 
-/// Everything that content may come from in one build.
+impl ListedContext {
+    /// An entry by its number, with its context.
+    pub(crate) fn entry(&self, number: usize) -> (&Context, &Entry) {
+        (&self.context, &self.entries[number])
+    }
+}
+
+/// Everything that content may come from in one build. Clones share it.
+///
+/// Contexts have numbers in the order in which they happen to be listed, which differs from one
+/// build to the next: nothing in a layer may depend on them.
 #[derive(Clone, Debug)]
 pub(crate) struct Sources {
     store: ImageStore,
-    contexts: Vec<Arc<ListedContext>>,
-    layers: BTreeMap<Digest, Descriptor>,
+    contexts: Arc<RwLock<Vec<Arc<ListedContext>>>>,
+    layers: Arc<RwLock<BTreeMap<Digest, Descriptor>>>,
 }
 
 impl Sources {
     /// Starts with the layers of a store, none of them named yet.
     pub(crate) fn new(store: ImageStore) -> Self {
-        Self { store, contexts: Vec::new(), layers: BTreeMap::new() }
+        Self { store, contexts: Arc::default(), layers: Arc::default() }
     }
 
-    /// Lists a context and adds it; returns its number.
+    /// Lists a context and adds it; returns its number. Blocking.
     ///
     /// # Errors
     /// Those of listing it.
-    pub(crate) fn add_context(&mut self, context: Context, job: &Job) -> Result<usize> {
+    pub(crate) fn add_context(&self, context: Context, job: &Job) -> Result<usize> {
         let entries = context.list(job)?;
-        let number = self.contexts.len();
+        let mut contexts = self.contexts.write().unwrap_or_else(PoisonError::into_inner);
+        let number = contexts.len();
         let tree = Arc::new(tree_of(&entries, number));
-        self.contexts.push(Arc::new(ListedContext { context, entries, tree }));
+        contexts.push(Arc::new(ListedContext { context, entries, tree }));
         Ok(number)
     }
 
     /// A context by its number.
-    pub(crate) fn context(&self, number: usize) -> &Arc<ListedContext> {
-        &self.contexts[number]
+    pub(crate) fn context(&self, number: usize) -> Arc<ListedContext> {
+        self.contexts.read().unwrap_or_else(PoisonError::into_inner)[number].clone()
+    }
+
+    /// All contexts so far, by their numbers.
+    pub(crate) fn contexts(&self) -> Vec<Arc<ListedContext>> {
+        self.contexts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes a layer known by its `diff_id`.
-    pub(crate) fn add_layer(&mut self, diff_id: Digest, descriptor: Descriptor) {
-        self.layers.insert(diff_id, descriptor);
+    pub(crate) fn add_layer(&self, diff_id: Digest, descriptor: Descriptor) {
+        self.layers.write().unwrap_or_else(PoisonError::into_inner).insert(diff_id, descriptor);
     }
 
     /// The blob of a layer that was made known.
-    pub(crate) fn layer(&self, diff_id: Digest) -> Option<&Descriptor> {
-        self.layers.get(&diff_id)
-    }
-
-    /// The context and the entry that a number stands for.
-    pub(crate) fn entry(&self, context: usize, entry: usize) -> (&Context, &Entry) {
-        let listed = &self.contexts[context];
-        (&listed.context, &listed.entries[entry])
+    pub(crate) fn layer(&self, diff_id: Digest) -> Option<Descriptor> {
+        self.layers.read().unwrap_or_else(PoisonError::into_inner).get(&diff_id).cloned()
     }
 
     /// Opens an archive, decompressed.
@@ -81,7 +91,7 @@ impl Sources {
     pub(crate) fn open_stream(&self, stream: Stream) -> Result<Box<dyn Read + Send>> {
         match stream {
             Stream::Layer(diff_id) => {
-                let Some(descriptor) = self.layers.get(&diff_id) else {
+                let Some(descriptor) = self.layer(diff_id) else {
                     return Err(Error::new(
                         ErrorKind::NotFound,
                         format!("the layer `{diff_id}` is not known"),
@@ -90,17 +100,17 @@ impl Sources {
                 self.store.open_layer(&descriptor.digest)
             }
             Stream::Archive { context, entry } => {
-                let (context, entry) = self.entry(context, entry);
+                let listed = self.context(context);
+                let (context, entry) = listed.entry(entry);
                 let content = BufReader::with_capacity(128 << 10, context.open(entry)?);
-                decompress(content).map_err(|error| {
+                let shown = format!("the archive `{}`", entry.path);
+                let plain = decompress(content).map_err(|error| {
                     archive::recover(error, |error| {
-                        Error::new(
-                            ErrorKind::BuildFailed,
-                            format!("the archive `{}` cannot be read", entry.path),
-                        )
-                        .with_source(error)
+                        Error::new(ErrorKind::BuildFailed, format!("{shown} cannot be read"))
+                            .with_source(error)
                     })
-                })
+                })?;
+                Ok(Box::new(self.store.unpack_limit().enforce(plain, shown)))
             }
         }
     }
@@ -121,7 +131,8 @@ impl Sources {
         };
         match content {
             Content::Entry { context, entry } => {
-                let (context, entry) = self.entry(context, entry);
+                let listed = self.context(context);
+                let (context, entry) = listed.entry(entry);
                 read(&mut context.open(entry)?, &mut bytes)?;
             }
             Content::Member { stream, member } => {
@@ -151,7 +162,8 @@ impl Sources {
     /// # Errors
     /// Those of reading the entry.
     pub(crate) fn is_archive(&self, context: usize, entry: usize) -> Result<bool> {
-        let (context, entry) = self.entry(context, entry);
+        let listed = self.context(context);
+        let (context, entry) = listed.entry(entry);
         let Ok(reader) = decompress(BufReader::new(context.open(entry)?)) else { return Ok(false) };
         let mut head = Vec::with_capacity(HEAD_BYTES);
         // What breaks off is no archive; what cannot be read will say so when it is copied.

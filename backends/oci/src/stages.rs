@@ -1,7 +1,5 @@
-//! Interpreting stages: only those that the target needs, each once.
+//! Interpreting stages: only those that the target needs, each once, and at the same time.
 
-use std::collections::BTreeMap;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -18,6 +16,7 @@ use crate::base::Bases;
 use crate::instructions::{self, Expanded, Origin};
 use crate::owner::{Owner, OwnerSpec};
 use crate::preflight;
+use crate::schedule::{self, OnceEach, Waits};
 use crate::stage::{Layer, Stage};
 use crate::tree::{Content, NodeKind, Stream, Tree};
 use crate::workshop::Workshop;
@@ -25,7 +24,8 @@ use crate::workshop::Workshop;
 /// Larger than any `passwd` of an image.
 const PASSWD_LIMIT_BYTES: u64 = 16 << 20;
 
-/// Interprets the stages of a Dockerfile for one platform.
+/// Interprets the stages of a Dockerfile for one platform: all that do not need each other at the
+/// same time.
 pub(crate) struct Interpreter<'a> {
     dockerfile: &'a Dockerfile,
     request: &'a BuildRequest,
@@ -33,13 +33,11 @@ pub(crate) struct Interpreter<'a> {
     platform: Platform,
     created: String,
     bases: &'a Bases,
-    workshop: &'a mut Workshop,
-    job: &'a Job,
-    done: BTreeMap<usize, Stage>,
-    /// The stages that are being built, outermost first.
-    running: Vec<usize>,
-    /// The files of images that were copied from, by the name of the image.
-    images: BTreeMap<String, Arc<Tree>>,
+    workshop: &'a Workshop,
+    /// One for each stage.
+    jobs: Vec<Job>,
+    stages: OnceEach<usize, Arc<Stage>>,
+    waits: Waits,
 }
 
 impl<'a> Interpreter<'a> {
@@ -53,46 +51,107 @@ impl<'a> Interpreter<'a> {
         platform: Platform,
         created: String,
         bases: &'a Bases,
-        workshop: &'a mut Workshop,
-        job: &'a Job,
+        workshop: &'a Workshop,
+        job: &Job,
     ) -> Result<Self> {
         let host = Platform::host();
         let plan = StagePlan::new(dockerfile, &PlanInput::of(request, &platform, &host))?;
-        let (done, running, images) = Default::default();
-        Ok(Self { dockerfile, request, plan, platform, created, bases, workshop, job, done, running, images })
+        let jobs = schedule::jobs(job, plan.stages.len());
+        let (stages, waits) = Default::default();
+        let interpreter =
+            Self { dockerfile, request, plan, platform, created, bases, workshop, jobs, stages, waits };
+        interpreter.note_what_is_written();
+        Ok(interpreter)
     }
 
-    /// Builds the target stage.
+    /// Builds the target stage, and all that it needs.
     ///
     /// # Errors
-    /// Those of the instructions, with the line; those of base images and contexts.
-    pub(crate) async fn target(&mut self) -> Result<Stage> {
+    /// Those of the instructions, with the line; those of base images and contexts. Where several
+    /// stages fail, that of the first in the Dockerfile.
+    pub(crate) async fn target(&self) -> Result<Arc<Stage>> {
+        let needed = |index: &usize| self.plan.stages[*index].needed;
+        let works = (0..self.plan.stages.len()).filter(needed);
+        schedule::together(works.map(|index| (&self.jobs[index], self.stage(index)))).await?;
         self.stage(self.plan.target).await
     }
 
+    /// Notes which stages need which, as far as the Dockerfile says so. A circle can then only be
+    /// closed by the trigger of a base image, and that is the one that is refused.
+    fn note_what_is_written(&self) {
+        for (index, resolved) in self.plan.stages.iter().enumerate() {
+            if let Base::Stage(base) = resolved.base {
+                self.waits.note(index, base);
+            }
+            let written = self.dockerfile.stages[index].instructions.iter();
+            for instruction in written.filter(|_| resolved.needed && !resolved.replaced) {
+                if let Some(Ok(Base::Stage(source))) = self.copy_source(instruction) {
+                    self.waits.note(index, source);
+                }
+            }
+        }
+    }
+
+    /// What a COPY or ADD with `--from` copies from.
+    fn copy_source(&self, instruction: &Instruction) -> Option<Result<Base>> {
+        let (InstructionKind::Copy(copy) | InstructionKind::Add(copy)) = &instruction.kind else {
+            return None;
+        };
+        let (from, contexts) = (copy.from.as_deref()?, &self.request.build_contexts);
+        Some(StagePlan::copy_source(self.dockerfile, from, instruction.location, contexts))
+    }
+
     /// Builds a stage, or gives the one that was built before. Boxed, because stages need stages.
-    fn stage(&mut self, index: usize) -> Pin<Box<dyn Future<Output = Result<Stage>> + Send + '_>> {
+    fn stage(&self, index: usize) -> Pin<Box<dyn Future<Output = Result<Arc<Stage>>> + Send + '_>> {
         Box::pin(async move {
-            if let Some(done) = self.done.get(&index) {
-                return Ok(done.clone());
-            }
-            // Only an ONBUILD trigger of a base image can ask for this: the plan knows all else.
-            if self.running.contains(&index) {
-                let label = self.dockerfile.stages[index].label();
-                return Err(Error::new(
-                    ErrorKind::InvalidDockerfile,
-                    format!("the stage `{label}` needs itself"),
-                ));
-            }
-            self.running.push(index);
-            let stage = self.build(index).await?;
-            self.running.pop();
-            self.done.insert(index, stage.clone());
-            Ok(stage)
+            let job = &self.jobs[index];
+            let build = async {
+                job.check()?;
+                schedule::beside(job, self.build(index), self.fetch_ahead(index)).await.map(Arc::new)
+            };
+            self.stages.get(index, Box::pin(build)).await
         })
     }
 
-    async fn build(&mut self, index: usize) -> Result<Stage> {
+    /// A stage that another one needs.
+    async fn needed_stage(&self, index: usize, needs: usize) -> Result<Arc<Stage>> {
+        // Only an ONBUILD trigger of a base image can ask for this: the plan knows all else.
+        if !self.waits.note(index, needs) {
+            return Err(schedule::needs_itself(&self.dockerfile.stages[needs].label()));
+        }
+        self.stage(needs).await
+    }
+
+    /// Lists the contexts and fetches the images that a stage copies from, while its base is on the
+    /// way. What fails here, fails again when the instruction comes that needs it.
+    async fn fetch_ahead(&self, index: usize) {
+        let resolved = &self.plan.stages[index];
+        let mut wanted = Vec::new();
+        for instruction in self.dockerfile.stages[index].instructions.iter().filter(|_| !resolved.replaced) {
+            match (&instruction.kind, self.copy_source(instruction)) {
+                (_, Some(Ok(Base::Stage(_)) | Err(_))) => {}
+                (InstructionKind::Copy(copy) | InstructionKind::Add(copy), _) => {
+                    wanted.push((copy.from.as_deref(), instruction.location));
+                }
+                _ => {}
+            }
+        }
+        let platform = self.platform_of(index);
+        let origins = wanted.into_iter().map(|(from, location)| self.origin(index, from, platform, location));
+        futures_util::future::join_all(origins).await;
+    }
+
+    /// The platform that a stage is for.
+    fn platform_of(&self, index: usize) -> &Platform {
+        let resolved = &self.plan.stages[index];
+        match (&resolved.platform, &resolved.base) {
+            (Some(platform), _) => platform,
+            (None, Base::Stage(base)) => self.platform_of(*base),
+            _ => &self.platform,
+        }
+    }
+
+    async fn build(&self, index: usize) -> Result<Stage> {
         let dockerfile = self.dockerfile;
         let written = &dockerfile.stages[index];
         let resolved = self.plan.stages[index].clone();
@@ -100,11 +159,11 @@ impl<'a> Interpreter<'a> {
         let platform = resolved.platform.clone().unwrap_or_else(|| self.platform.clone());
         let (mut stage, triggers) = match resolved.base {
             Base::Stage(base) => {
-                let base = self.stage(base).await?;
+                let base = self.needed_stage(index, base).await?;
                 (base.child(), base.config.config.on_build.clone())
             }
             base => {
-                let mut stage = self.base(&base, &platform).await.map_err(located)?;
+                let mut stage = self.base(&base, &platform, &self.jobs[index]).await.map_err(located)?;
                 let triggers = std::mem::take(&mut stage.config.config.on_build);
                 (stage, triggers)
             }
@@ -122,13 +181,16 @@ impl<'a> Interpreter<'a> {
         let triggered = instructions.len();
         instructions.extend(written.instructions.iter().cloned());
         let total = instructions.iter().filter(|instruction| makes_files(&instruction.kind)).count();
+        let label = match self.request.platforms.len() {
+            0 | 1 => written.label(),
+            _ => format!("{} {}", self.platform, written.label()),
+        };
         let mut number = 0;
         for (position, instruction) in instructions.iter().enumerate() {
             number += usize::from(makes_files(&instruction.kind));
             let onbuild = if position < triggered { "ONBUILD " } else { "" };
-            let name = format!("[{} {number}/{total}] {onbuild}{}", written.label(), instruction.text);
-            stage = self
-                .instruction(stage, instruction, name)
+            let name = format!("[{label} {number}/{total}] {onbuild}{}", instruction.text);
+            stage = Box::pin(self.instruction(index, stage, instruction, name))
                 .await
                 .map_err(|error| locate(dockerfile, instruction.location, error))?;
         }
@@ -136,14 +198,14 @@ impl<'a> Interpreter<'a> {
     }
 
     /// A stage as its base begins it.
-    async fn base(&mut self, base: &Base, platform: &Platform) -> Result<Stage> {
+    async fn base(&self, base: &Base, platform: &Platform, job: &Job) -> Result<Stage> {
         let image = match base {
             Base::Scratch => return Ok(Stage::on_scratch(platform.clone(), self.created.clone())),
-            Base::Image(reference) => self.bases.image(reference, platform, self.job).await?,
+            Base::Image(reference) => self.bases.image(reference, platform, job).await?,
             Base::Context(name) => match &self.request.build_contexts[name] {
-                NamedContext::Image(reference) => self.bases.image(reference, platform, self.job).await?,
+                NamedContext::Image(reference) => self.bases.image(reference, platform, job).await?,
                 NamedContext::OciLayout { directory, tag, digest } => {
-                    self.bases.layout(directory, tag.clone(), *digest, platform, self.job).await?
+                    self.bases.layout(directory, tag.clone(), *digest, platform, job).await?
                 }
                 other => return Err(preflight::no_image(name, other)),
             },
@@ -158,12 +220,13 @@ impl<'a> Interpreter<'a> {
     }
 
     async fn instruction(
-        &mut self,
+        &self,
+        index: usize,
         mut stage: Stage,
         instruction: &Instruction,
         name: String,
     ) -> Result<Stage> {
-        self.job.check()?;
+        self.jobs[index].check()?;
         let expander = Expander::new(self.dockerfile.escape);
         let (build_args, global) = (&self.request.build_args, &self.plan.global);
         if instructions::apply_to_config(&mut stage, &instruction.kind, build_args, global, expander)? {
@@ -171,9 +234,13 @@ impl<'a> Interpreter<'a> {
         }
         let layers = stage.layers.len();
         let stage = match &instruction.kind {
-            InstructionKind::Copy(copy) => self.copy(stage, copy, false, instruction.location, name).await?,
-            InstructionKind::Add(copy) => self.copy(stage, copy, true, instruction.location, name).await?,
-            InstructionKind::Workdir(path) => self.workdir(stage, path, name).await?,
+            InstructionKind::Copy(copy) => {
+                self.copy(index, stage, copy, false, instruction.location, name).await?
+            }
+            InstructionKind::Add(copy) => {
+                self.copy(index, stage, copy, true, instruction.location, name).await?
+            }
+            InstructionKind::Workdir(path) => self.workdir(index, stage, path, name).await?,
             _ => return Err(instructions::run_refusal(&self.dockerfile.source, instruction)),
         };
         for layer in &stage.layers[layers..] {
@@ -183,7 +250,8 @@ impl<'a> Interpreter<'a> {
     }
 
     async fn copy(
-        &mut self,
+        &self,
+        index: usize,
         mut stage: Stage,
         copy: &dockerfile::Copy,
         add: bool,
@@ -191,139 +259,135 @@ impl<'a> Interpreter<'a> {
         name: String,
     ) -> Result<Stage> {
         let expanded = Expanded::new(&stage, copy, add, Expander::new(self.dockerfile.escape))?;
-        let origin = self.origin(copy.from.as_deref(), &stage.platform, location).await?;
+        let job = &self.jobs[index];
+        let origin = self.origin(index, copy.from.as_deref(), &stage.platform, location).await?;
         if origin.context.is_none() {
-            self.fetch(instructions::layers_read(&expanded, &origin.tree)?).await?;
+            self.fetch(instructions::layers_read(&expanded, &origin.tree)?, job).await?;
         }
         if !expanded.link {
-            self.read_tree(&mut stage).await?;
+            self.read_tree(&mut stage, job).await?;
         }
         let owner = match &expanded.chown {
-            Some(text) => Some(self.owner(&mut stage, text).await?),
+            Some(text) => Some(self.owner(&mut stage, text, job).await?),
             None => None,
         };
-        let mut workshop = self.workshop.clone();
-        let step = self.job.events.step(name);
+        let workshop = self.workshop.clone();
+        let step = job.events.step(name);
         let work = move |job: &Job| {
-            let result = instructions::copy(&mut stage, &expanded, &origin, owner, &mut workshop, &step, job);
+            let result = instructions::copy(&mut stage, &expanded, &origin, owner, &workshop, &step, job);
             step.end(result).map(|()| stage)
         };
-        self.job.blocking(work).await
+        job.blocking(work).await
     }
 
-    async fn workdir(&mut self, mut stage: Stage, path: &str, name: String) -> Result<Stage> {
+    async fn workdir(&self, index: usize, mut stage: Stage, path: &str, name: String) -> Result<Stage> {
+        let job = &self.jobs[index];
         let path = stage.expand(Expander::new(self.dockerfile.escape), path)?;
-        self.read_tree(&mut stage).await?;
+        self.read_tree(&mut stage, job).await?;
         let user = stage.config.config.user.clone();
-        let owner = if user.is_empty() { None } else { Some(self.owner(&mut stage, &user).await?) };
+        let owner = if user.is_empty() { None } else { Some(self.owner(&mut stage, &user, job).await?) };
         let workshop = self.workshop.clone();
-        let step = self.job.events.step(name);
+        let step = job.events.step(name);
         let work = move |job: &Job| {
             let result = instructions::workdir(&mut stage, &path, owner, &workshop, &step, job);
             step.end(result).map(|()| stage)
         };
-        self.job.blocking(work).await
+        job.blocking(work).await
     }
 
     /// The files that a COPY takes from.
     async fn origin(
-        &mut self,
+        &self,
+        index: usize,
         from: Option<&str>,
         platform: &Platform,
         location: Location,
     ) -> Result<Origin> {
+        let job = &self.jobs[index];
         let Some(from) = from else {
-            let context = self.workshop.main_context(&self.request.context, self.job).await?;
+            let context = self.workshop.main_context(&self.request.context, job).await?;
             let tree = self.workshop.sources.context(context).tree.clone();
             return Ok(Origin { tree, context: Some(context), from: None });
         };
         let base = StagePlan::copy_source(self.dockerfile, from, location, &self.request.build_contexts)?;
         let (tree, context) = match &base {
-            Base::Stage(index) => {
-                let mut stage = self.stage(*index).await?;
-                self.read_tree(&mut stage).await?;
-                let tree = stage.tree.clone().unwrap_or_default();
-                self.done.insert(*index, stage);
-                (tree, None)
+            Base::Stage(source) => {
+                let mut stage = (*self.needed_stage(index, *source).await?).clone();
+                self.read_tree(&mut stage, job).await?;
+                (stage.tree.unwrap_or_default(), None)
             }
             Base::Context(name) => match &self.request.build_contexts[name] {
                 NamedContext::Directory(directory) => {
                     let context =
-                        self.workshop.named_context(name, directory, &self.request.context, self.job).await?;
+                        self.workshop.named_context(name, directory, &self.request.context, job).await?;
                     (self.workshop.sources.context(context).tree.clone(), Some(context))
                 }
-                _ => (self.files_of(&base, from, platform).await?, None),
+                _ => (self.files_of(&base, platform, job).await?, None),
             },
-            _ => (self.files_of(&base, from, platform).await?, None),
+            _ => (self.files_of(&base, platform, job).await?, None),
         };
         Ok(Origin { tree, context, from: Some(from.to_owned()) })
     }
 
     /// The files of an image that is only copied from.
-    async fn files_of(&mut self, base: &Base, name: &str, platform: &Platform) -> Result<Arc<Tree>> {
-        let key = format!("{platform} {name}");
-        if let Some(tree) = self.images.get(&key) {
-            return Ok(tree.clone());
-        }
-        let mut stage = self.base(base, platform).await?;
-        self.read_tree(&mut stage).await?;
-        let tree = stage.tree.unwrap_or_default();
-        self.images.insert(key, tree.clone());
-        Ok(tree)
+    async fn files_of(&self, base: &Base, platform: &Platform, job: &Job) -> Result<Arc<Tree>> {
+        let mut stage = self.base(base, platform, job).await?;
+        self.read_tree(&mut stage, job).await?;
+        Ok(stage.tree.unwrap_or_default())
     }
 
     /// Makes sure that the files of a stage are known.
-    async fn read_tree(&self, stage: &mut Stage) -> Result<()> {
+    async fn read_tree(&self, stage: &mut Stage, job: &Job) -> Result<()> {
         if stage.tree.is_none() {
-            stage.tree = Some(self.bases.tree(&stage.layers, self.job).await?);
+            stage.tree = Some(self.bases.tree(&stage.layers, job).await?);
         }
         Ok(())
     }
 
     /// Makes sure that layers are here to be read.
-    async fn fetch(&self, layers: impl IntoIterator<Item = Digest>) -> Result<()> {
+    async fn fetch(&self, layers: impl IntoIterator<Item = Digest>, job: &Job) -> Result<()> {
         let known = |diff_id| {
-            let descriptor = self.workshop.sources.layer(diff_id)?.clone();
+            let descriptor = self.workshop.sources.layer(diff_id)?;
             Some(Layer { descriptor, diff_id })
         };
         let layers: Vec<Layer> = layers.into_iter().filter_map(known).collect();
-        self.bases.fetch(&layers, self.job).await
+        self.bases.fetch(&layers, job).await
     }
 
     /// Finds the numbers of an owner, with the files of the stage where it is given by name.
-    async fn owner(&self, stage: &mut Stage, text: &str) -> Result<Owner> {
+    async fn owner(&self, stage: &mut Stage, text: &str, job: &Job) -> Result<Owner> {
         let spec = OwnerSpec::parse(text)?;
         if !spec.needs_files() {
             return Ok(spec.find(b"", b"").0);
         }
-        self.read_tree(stage).await?;
+        self.read_tree(stage, job).await?;
         let tree = stage.tree.clone().unwrap_or_default();
         if stage.layers.is_empty() {
             let message = format!("the owner `{text}` is a name, and an empty image has no names");
             let error = Error::new(ErrorKind::InvalidDockerfile, message);
             return Err(error.with_hint("give its number, such as `1000:1000`"));
         }
-        let passwd = self.read_file(&tree, "etc/passwd").await?;
-        let group = self.read_file(&tree, "etc/group").await?;
+        let passwd = self.read_file(&tree, "etc/passwd", job).await?;
+        let group = self.read_file(&tree, "etc/group", job).await?;
         let (owner, unknown) = spec.find(&passwd, &group);
         for name in unknown {
-            self.job.events.warn(format!("`{name}` is unknown in the image: its files belong to 0"));
+            job.events.warn(format!("`{name}` is unknown in the image: its files belong to 0"));
         }
         Ok(owner)
     }
 
     /// Reads a small file of a stage; one that is not there is empty: as for BuildKit, nobody is
     /// known then.
-    async fn read_file(&self, tree: &Tree, path: &str) -> Result<Vec<u8>> {
+    async fn read_file(&self, tree: &Tree, path: &str, job: &Job) -> Result<Vec<u8>> {
         let content = match tree.get(&tree.resolve(path.as_bytes())?).map(|node| &node.kind) {
             Some(NodeKind::File { content, .. }) => *content,
             _ => return Ok(Vec::new()),
         };
         if let Content::Member { stream: Stream::Layer(diff_id), .. } = content {
-            self.fetch([diff_id]).await?;
+            self.fetch([diff_id], job).await?;
         }
         let sources = self.workshop.sources.clone();
-        self.job.blocking(move |_| sources.read_small(content, PASSWD_LIMIT_BYTES)).await
+        job.blocking(move |_| sources.read_small(content, PASSWD_LIMIT_BYTES)).await
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the instructions of one build share: where content comes from, where layers go, and how
 //! they are written.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use windlass_core::archive::{ArchiveSettings, Compression, DEFAULT_EPOCH, Timestamps};
 use windlass_core::backend::Job;
@@ -10,13 +10,14 @@ use windlass_core::context::{self, Context, ContextPath};
 use windlass_core::error::Result;
 use windlass_core::image::ImageStore;
 
+use crate::schedule::OnceEach;
 use crate::sources::Sources;
 use crate::tree::NodeKind;
 
 /// The permissions of a file that stands in the Dockerfile.
 const HEREDOC_MODE: u32 = 0o644;
 
-/// What the instructions of one build share.
+/// What the instructions of one build share. Clones share it too.
 #[derive(Clone, Debug)]
 pub(crate) struct Workshop {
     /// Where layers go.
@@ -28,7 +29,7 @@ pub(crate) struct Workshop {
     timestamps: Timestamps,
     explicit_epoch: Option<i64>,
     /// The numbers of the contexts that were listed: the main one under the empty name.
-    listed: BTreeMap<String, usize>,
+    listed: Arc<OnceEach<String, usize>>,
 }
 
 impl Workshop {
@@ -41,7 +42,7 @@ impl Workshop {
             compression: archive.compression,
             timestamps: archive.timestamps,
             explicit_epoch: explicit_epoch.or(archive.source_date_epoch),
-            listed: BTreeMap::new(),
+            listed: Arc::default(),
         }
     }
 
@@ -69,16 +70,16 @@ impl Workshop {
     ///
     /// # Errors
     /// Those of listing it.
-    pub(crate) async fn main_context(&mut self, context: &Context, job: &Job) -> Result<usize> {
-        if let Some(number) = self.listed.get("") {
-            return Ok(*number);
-        }
-        let step = job.events.step("[internal] load build context");
-        let number = step.end(self.list(context.clone(), job).await)?;
-        let listed = self.sources.context(number).clone();
-        job.blocking(move |job| context::warnings(&listed.context, &listed.entries, job)).await?;
-        self.listed.insert(String::new(), number);
-        Ok(number)
+    pub(crate) async fn main_context(&self, context: &Context, job: &Job) -> Result<usize> {
+        let list = async {
+            job.check()?;
+            let step = job.events.step("[internal] load build context");
+            let number = step.end(self.add_context(context.clone(), job).await)?;
+            let listed = self.sources.context(number);
+            job.blocking(move |job| context::warnings(&listed.context, &listed.entries, job)).await?;
+            Ok(number)
+        };
+        self.listed.get(String::new(), Box::pin(list)).await
     }
 
     /// The number of a named context that is a directory, which is listed the first time. It has an
@@ -87,48 +88,44 @@ impl Workshop {
     /// # Errors
     /// Those of listing it.
     pub(crate) async fn named_context(
-        &mut self,
+        &self,
         name: &str,
         directory: &Path,
         main: &Context,
         job: &Job,
     ) -> Result<usize> {
-        if let Some(number) = self.listed.get(name) {
-            return Ok(*number);
-        }
-        let step = job.events.step(format!("[internal] load build context {name}"));
-        let number = match Context::from_dir(directory, None, main.settings()) {
-            Ok(context) => self.list(context, job).await,
-            Err(error) => Err(error),
+        let list = async {
+            job.check()?;
+            let step = job.events.step(format!("[internal] load build context {name}"));
+            let number = match Context::from_dir(directory, None, main.settings()) {
+                Ok(context) => self.add_context(context, job).await,
+                Err(error) => Err(error),
+            };
+            step.end(number)
         };
-        let number = step.end(number)?;
-        self.listed.insert(name.to_owned(), number);
-        Ok(number)
+        self.listed.get(name.to_owned(), Box::pin(list)).await
     }
 
-    async fn list(&mut self, context: Context, job: &Job) -> Result<usize> {
-        let mut sources = self.sources.clone();
-        let (sources, number) = job
-            .blocking(move |job| {
-                let number = sources.add_context(context, job)?;
-                Ok((sources, number))
-            })
-            .await?;
-        self.sources = sources;
-        Ok(number)
+    /// Lists a context that no other instruction shares, and returns its number.
+    ///
+    /// # Errors
+    /// Those of listing it.
+    pub(crate) async fn add_context(&self, context: Context, job: &Job) -> Result<usize> {
+        let sources = self.sources.clone();
+        job.blocking(move |job| sources.add_context(context, job)).await
     }
 
     /// Says whether a path of a context is a link, to whatever.
     pub(crate) fn is_link(&self, context: usize, path: &[u8]) -> bool {
-        let node = self.sources.context(context).tree.get(path);
-        node.is_some_and(|node| matches!(node.kind, NodeKind::Symlink { .. }))
+        let listed = self.sources.context(context);
+        listed.tree.get(path).is_some_and(|node| matches!(node.kind, NodeKind::Symlink { .. }))
     }
 
     /// Adds heredocs as a context of their own, and returns its number; `None` if there are none.
     ///
     /// # Errors
     /// `Cancelled`.
-    pub(crate) fn add_heredocs(&mut self, heredocs: &[(String, String)], job: &Job) -> Result<Option<usize>> {
+    pub(crate) fn add_heredocs(&self, heredocs: &[(String, String)], job: &Job) -> Result<Option<usize>> {
         if heredocs.is_empty() {
             return Ok(None);
         }

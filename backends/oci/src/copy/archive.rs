@@ -18,7 +18,7 @@ impl Placer<'_> {
     /// `BuildFailed`, naming the archive, for one that is damaged or has names that lead out of it.
     pub(super) fn unpack_archive(&mut self, context: usize, entry: usize, destination: &str) -> Result<()> {
         let root = self.prepare(&format!("{destination}/"))?;
-        let name = self.sources.entry(context, entry).1.path.to_string();
+        let name = self.sources.context(context).entries[entry].path.to_string();
         let stream = Stream::Archive { context, entry };
         let mut reader = TarReader::new(self.sources.open_stream(stream)?);
         let mut number = 0;

@@ -164,7 +164,7 @@ pub(crate) fn apply(
     copy: &Expanded,
     origin: &Origin,
     owner: Option<Owner>,
-    workshop: &mut Workshop,
+    workshop: &Workshop,
     step: &Step,
     job: &Job,
 ) -> Result<()> {
@@ -198,7 +198,7 @@ pub(crate) fn apply(
     }
     if let Some(context) = heredocs {
         let settings = Settings { unpack: false, mtime: Some(epoch), ..settings };
-        let listed = workshop.sources.context(context).clone();
+        let listed = workshop.sources.context(context);
         let mut placer = Placer::new(root, &mut touched, &workshop.sources, &settings, job);
         for (name, _) in &copy.heredocs {
             placer.copy(&listed.tree, name.as_bytes(), &place)?;
@@ -268,7 +268,8 @@ fn missing(source: &str, path: &[u8], origin: &Origin, workshop: &Workshop) -> E
             .with_hint("only files below the context can be copied; give a directory further up as the context, or `--build-context`");
     }
     let Some(number) = origin.context else { return error(format!("`{source}` does not exist")) };
-    let context = &workshop.sources.context(number).context;
+    let listed = workshop.sources.context(number);
+    let context = &listed.context;
     let path = ContextPath::from_clean(path);
     let on_disk = context.root().is_some_and(|root| root.join(path.as_path()).symlink_metadata().is_ok());
     match context.ignore().decision(&path).filter(|decision| decision.excluded && on_disk) {
