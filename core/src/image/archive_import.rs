@@ -3,7 +3,7 @@
 //!
 //! Members come in any order and the documents that explain them often last, so every member that
 //! could be part of an image goes into the store as it comes; what turns out not to belong
-//! to one is removed by the next prune.
+//! to one is removed by the next prune, and all of it at once where the archive is refused.
 
 mod docker;
 
@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 
+use super::added::Added;
 use super::archive_export::{DOCKER_MANIFEST_FILE, DockerImage};
 use super::documents::{DOCUMENT_LIMIT_BYTES, Descriptor, Document};
 use super::layout_export::parts;
@@ -24,6 +25,11 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::reference::Reference;
 
+/// Images have hundreds of members, not a million.
+const NAMES_LIMIT_BYTES: usize = 64 << 20;
+/// What a member takes in memory besides its name.
+const NAME_OVERHEAD_BYTES: usize = 256;
+
 /// Reads the images of an archive into the store. Gives them no names there. `shown` names the archive
 /// in errors. Blocks.
 ///
@@ -32,7 +38,8 @@ use crate::reference::Reference;
 ///
 /// # Errors
 /// `InvalidInput` for what is no image archive; `Corrupt` for content that is not what its digest
-/// says; `NotFound` for an archive that lacks layers; `LocalIo`; `Cancelled`.
+/// says; `NotFound` for an archive that lacks layers; `LocalIo`; `Cancelled`. What was added to the store is
+/// removed again.
 pub fn import_archive(
     store: &ImageStore,
     archive: impl Read + Send,
@@ -72,11 +79,24 @@ struct Contents<'a> {
     blobs: HashMap<Vec<u8>, Descriptor>,
     /// Members that are other names of members.
     aliases: HashMap<Vec<u8>, Vec<u8>>,
+    /// So many bytes of names may still come.
+    names_left: usize,
+    added: Added<'a>,
 }
 
 impl<'a> Contents<'a> {
     fn new(store: &'a ImageStore, shown: &'a str, job: &'a Job) -> Self {
-        Self { store, shown, job, index: None, docker: None, blobs: HashMap::new(), aliases: HashMap::new() }
+        Self {
+            store,
+            shown,
+            job,
+            index: None,
+            docker: None,
+            blobs: HashMap::new(),
+            aliases: HashMap::new(),
+            names_left: NAMES_LIMIT_BYTES,
+            added: Added::new(store),
+        }
     }
 
     fn take(&mut self, path: &[u8], kind: &TarKind, content: &mut dyn Read) -> Result<()> {
@@ -88,21 +108,31 @@ impl<'a> Contents<'a> {
                 self.docker = Some(self.document(*size_bytes, content)?);
             }
             TarKind::File { .. } if may_belong(path) => {
+                self.count_names(path.len())?;
                 let descriptor = self.blob(path, content)?;
                 self.blobs.insert(path.to_vec(), descriptor);
             }
             // Old engines write a layer that occurs twice as a link: `../ID/layer.tar`.
             TarKind::Symlink { target } => {
+                self.count_names(path.len() + target.len())?;
                 let directory = &path[..path.iter().rposition(|byte| *byte == b'/').unwrap_or(0)];
                 let target =
                     super::tree::Tree::<()>::default().resolve(&super::tree::join(directory, target))?;
                 self.aliases.insert(path.to_vec(), target);
             }
             TarKind::HardLink { target } => {
+                self.count_names(path.len() + target.len())?;
                 self.aliases.insert(path.to_vec(), target.clone());
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    fn count_names(&mut self, bytes: usize) -> Result<()> {
+        self.names_left = self.names_left.checked_sub(bytes + NAME_OVERHEAD_BYTES).ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, format!("`{}` has more members than an image needs", self.shown))
+        })?;
         Ok(())
     }
 
@@ -134,7 +164,7 @@ impl<'a> Contents<'a> {
                 .or_error(ErrorKind::LocalIo, || self.store.write_failed())?;
         }
         let (digest, size_bytes) =
-            writer.commit(expected).map_err(|error| error.with_detail("archive", self.shown))?;
+            self.added.commit(writer, expected).map_err(|error| error.with_detail("archive", self.shown))?;
         Ok(Descriptor::new("", digest, size_bytes))
     }
 
@@ -150,10 +180,11 @@ impl<'a> Contents<'a> {
             Some(bytes) => self.images_of_index(bytes, &docker)?,
             None => docker.iter().map(|image| self.image_of_docker(image)).collect::<Result<_>>()?,
         };
-        match images.is_empty() {
-            true => Err(self.no_archive()),
-            false => Ok(images),
+        if images.is_empty() {
+            return Err(self.no_archive());
         }
+        self.added.keep();
+        Ok(images)
     }
 
     fn images_of_index(&self, bytes: &[u8], docker: &[DockerImage]) -> Result<Vec<NamedImage>> {
@@ -248,7 +279,7 @@ pub(super) fn import_archive_file(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::{Compression, Compressor, TarEntry, TarWriter};
+    use crate::archive::{Compression, Compressor, TarEntry, TarWriter, UnpackLimit};
     use crate::image::tests::{file, image};
     use crate::image::{ArchiveForm, Image, write_archive};
     use std::path::Path;
@@ -342,6 +373,60 @@ mod tests {
         ] {
             let error = import_archive(&to, bytes, "x", &Job::silent()).expect_err("refused");
             assert_eq!(error.kind(), kind, "{error:?}");
+            assert_eq!(left_behind(&to), 0, "{error:?}");
         }
+    }
+
+    /// How many blobs are in the store or were being written.
+    fn left_behind(store: &ImageStore) -> usize {
+        let count = |part| std::fs::read_dir(store.dir().join(part)).expect("store").count();
+        count("blobs/sha256") + count("incoming")
+    }
+
+    #[test]
+    fn bombs_are_refused_and_leave_nothing() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let to = store(dir.path(), "to").with_unpack_limit(UnpackLimit::of_bytes(1 << 20));
+        let zeros = vec![0; 2 << 20];
+        let bomb = archive(&[("a/layer.tar", blob(b"x"), b"x"), ("b/layer.tar", blob(&zeros), &zeros)]);
+        let mut gzip = Compressor::new(Vec::new(), Compression::gzip()).expect("compressor");
+        io::Write::write_all(&mut gzip, &bomb).expect("compressed");
+        // What is declared and does not come is no reason to wait or to reserve anything.
+        let mut declared = archive(&[("layer.tar", blob(b"x"), b"x")]);
+        declared[124..136].copy_from_slice(b"77777777777\0");
+        let sum =
+            8 * 32 + declared[..148].iter().chain(&declared[156..512]).map(|b| u32::from(*b)).sum::<u32>();
+        declared[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        for (bytes, says) in [
+            (gzip.finish().expect("compressed"), "`x` unpacks to more than 1048576 bytes"),
+            (declared, "the tar archive is damaged"),
+        ] {
+            let error = import_archive(&to, &bytes[..], "x", &Job::silent()).expect_err("refused");
+            assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Corrupt, says));
+            assert_eq!(left_behind(&to), 0);
+        }
+    }
+
+    #[test]
+    fn more_members_than_an_image_needs_are_refused() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let to = store(dir.path(), "to");
+        let job = Job::silent();
+        let mut contents = Contents::new(&to, "x", &job);
+        contents.names_left = 2 * NAME_OVERHEAD_BYTES;
+        let link = TarKind::Symlink { target: b"../one/layer.tar".to_vec() };
+        contents.take(b"a.tar", &link, &mut io::empty()).expect("one");
+        let error = contents.take(b"b.tar", &link, &mut io::empty()).expect_err("two");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn what_was_there_before_stays_when_an_import_fails() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let to = store(dir.path(), "to");
+        to.put(b"there").expect("put");
+        let bytes = archive(&[("a.json", blob(b"there"), b"there"), ("b.json", blob(b"new"), b"new")]);
+        import_archive(&to, &bytes[..], "x", &Job::silent()).expect_err("no image");
+        assert!(to.has(&Digest::of(b"there")) && !to.has(&Digest::of(b"new")));
     }
 }

@@ -19,6 +19,14 @@ pub struct BlobWriter {
     early_sync: EarlySync,
 }
 
+/// A blob that has become visible.
+pub(super) struct Committed {
+    pub(super) digest: Digest,
+    pub(super) size_bytes: u64,
+    /// It was not there before.
+    pub(super) is_new: bool,
+}
+
 impl BlobWriter {
     pub(super) fn new(store: &ImageStore) -> Result<Self> {
         let file = tempfile::Builder::new()
@@ -42,6 +50,11 @@ impl BlobWriter {
     /// `Corrupt` if the digest is not the expected one; `LocalIo` if the disk refuses. The store
     /// is then as it was.
     pub fn commit(self, expected: Option<Digest>) -> Result<(Digest, u64)> {
+        self.commit_and_tell(expected).map(|committed| (committed.digest, committed.size_bytes))
+    }
+
+    /// As [`BlobWriter::commit`]; also says whether the store has it only now.
+    pub(super) fn commit_and_tell(self, expected: Option<Digest>) -> Result<Committed> {
         let Self { store, writer, early_sync } = self;
         let failed = || store.write_failed();
         let (buffer, digest, size_bytes) = writer.finish();
@@ -56,7 +69,7 @@ impl BlobWriter {
             .map_err(io::IntoInnerError::into_error)
             .or_error(ErrorKind::LocalIo, failed)?;
         if store.has(&digest) {
-            return Ok((digest, size_bytes));
+            return Ok(Committed { digest, size_bytes, is_new: false });
         }
         early_sync.finish().or_error(ErrorKind::LocalIo, failed)?;
         file.as_file().sync_data().or_error(ErrorKind::LocalIo, failed)?;
@@ -66,7 +79,7 @@ impl BlobWriter {
         permissions.set_readonly(true);
         let _ = fs::set_permissions(file.path(), permissions);
         file.persist(&path).map_err(|error| error.error).or_error(ErrorKind::LocalIo, failed)?;
-        Ok((digest, size_bytes))
+        Ok(Committed { digest, size_bytes, is_new: true })
     }
 
     #[cfg(test)]

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::added::Added;
 use super::documents::{DOCUMENT_LIMIT_BYTES, Descriptor, Document, Index};
 use super::media_type;
 use super::pull::is_elsewhere;
-use super::store::ImageStore;
+use super::store::{ImageStore, wrong_size};
 use crate::backend::Job;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -53,7 +54,9 @@ pub fn import_layout(
 ) -> Result<NamedImage> {
     let index = read_index(dir)?;
     let image = choose(&index, dir, tag, digest)?.clone();
-    copy_document(store, dir, &image, job)?;
+    let added = Added::new(store);
+    copy_document(store, &added, dir, &image, job)?;
+    added.keep();
     let references = references(&image);
     Ok(NamedImage { image: without_names(image), references })
 }
@@ -135,7 +138,13 @@ fn choose<'a>(
 
 /// Copies a document and everything it names, each document once: indexes may be nested, and may name
 /// one another many times. Other platforms that an index names may be absent.
-fn copy_document(store: &ImageStore, dir: &Path, descriptor: &Descriptor, job: &Job) -> Result<()> {
+fn copy_document(
+    store: &ImageStore,
+    added: &Added<'_>,
+    dir: &Path,
+    descriptor: &Descriptor,
+    job: &Job,
+) -> Result<()> {
     let mut todo = vec![descriptor.clone()];
     let mut done = HashSet::new();
     while let Some(descriptor) = todo.pop() {
@@ -143,13 +152,13 @@ fn copy_document(store: &ImageStore, dir: &Path, descriptor: &Descriptor, job: &
             continue;
         }
         job.check()?;
-        copy_blob(store, dir, &descriptor, job)?;
+        copy_blob(store, added, dir, &descriptor, job)?;
         let document = store.document(&descriptor)?;
         let is_index = matches!(document, Document::Index(_));
         for child in document.children() {
             match is_index {
                 true if blob_path(dir, &child.digest).exists() => todo.push(child.clone()),
-                false if !is_elsewhere(child) => copy_blob(store, dir, child, job)?,
+                false if !is_elsewhere(child) => copy_blob(store, added, dir, child, job)?,
                 _ => {}
             }
         }
@@ -157,7 +166,13 @@ fn copy_document(store: &ImageStore, dir: &Path, descriptor: &Descriptor, job: &
     Ok(())
 }
 
-fn copy_blob(store: &ImageStore, dir: &Path, descriptor: &Descriptor, job: &Job) -> Result<()> {
+fn copy_blob(
+    store: &ImageStore,
+    added: &Added<'_>,
+    dir: &Path,
+    descriptor: &Descriptor,
+    job: &Job,
+) -> Result<()> {
     if store.has(&descriptor.digest) {
         return Ok(());
     }
@@ -169,7 +184,15 @@ fn copy_blob(store: &ImageStore, dir: &Path, descriptor: &Descriptor, job: &Job)
         };
         Error::new(kind, format!("could not read `{}`", path.display())).with_source(error)
     };
+    let metadata = fs::metadata(&path).map_err(unreadable)?;
+    // A pipe would never end, or never begin.
+    if !metadata.is_file() {
+        return Err(unreadable(io::Error::other("it is no file")));
+    }
     let mut file = File::open(&path).map_err(unreadable)?;
+    if metadata.len() != descriptor.size_bytes {
+        return Err(wrong_size(descriptor, metadata.len()).with_detail("path", path.display().to_string()));
+    }
     let mut writer = store.writer()?;
     let mut buffer = vec![0; COPY_BYTES];
     loop {
@@ -180,8 +203,8 @@ fn copy_blob(store: &ImageStore, dir: &Path, descriptor: &Descriptor, job: &Job)
         }
         writer.write_all(&buffer[..read]).or_error(ErrorKind::LocalIo, || store.write_failed())?;
     }
-    writer
-        .commit(Some(descriptor.digest))
+    added
+        .commit(writer, Some(descriptor.digest))
         .map_err(|error| error.with_detail("path", path.display().to_string()))?;
     Ok(())
 }

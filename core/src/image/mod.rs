@@ -4,6 +4,7 @@
 //! names an [`ImageConfig`] and layers. [`ImageStore`] keeps them; `docker` and registries speak
 //! slightly different forms of the same documents, told apart by [`media_type`].
 
+mod added;
 mod archive_export;
 mod archive_import;
 mod blob_reader;

@@ -73,6 +73,21 @@ impl ImageStore {
         Ok(pruned)
     }
 
+    /// Removes blobs that this handle has just added, but for those that a name leads to. Does nothing while
+    /// another process has the store open; the next prune will. What cannot be removed stays.
+    pub(super) fn discard(&self, added: &[Digest]) {
+        let lock = &self.shared.lock;
+        if lock.try_lock().is_ok()
+            && let Ok(named) = self.named()
+        {
+            for digest in added.iter().filter(|digest| !named.contains(&digest.hex())) {
+                let _ = fs::remove_file(self.path(digest));
+                let _ = fs::remove_file(self.dir().join("indexes").join(digest.hex()));
+            }
+        }
+        let _ = relock(lock);
+    }
+
     /// The hexadecimal digests of everything that a name leads to. Keeps what a damaged image
     /// still leads to.
     fn named(&self) -> Result<HashSet<String>, io::Error> {

@@ -28,7 +28,7 @@ impl Contents<'_> {
         let layers = layers.map(|(name, diff_id)| self.layer(name, diff_id)).collect::<Result<_>>()?;
         let config = Descriptor { media_type: media_type::OCI_CONFIG.to_owned(), ..config };
         let manifest = Manifest::new(media_type::OCI_MANIFEST, config, layers);
-        let image = self.store.put_as(media_type::OCI_MANIFEST, &to_bytes(&manifest))?;
+        let image = self.added.put_as(media_type::OCI_MANIFEST, &to_bytes(&manifest))?;
         Image::load(self.store, &image)?;
         Ok(NamedImage { image, references: docker.references() })
     }
@@ -66,7 +66,7 @@ impl Contents<'_> {
             Compressor::new(writer, Compression::gzip()).or_error(ErrorKind::LocalIo, failed)?;
         self.store.blob_reader(layer, self.job)?.copy_to(&mut compressor)?;
         let writer = compressor.finish().or_error(ErrorKind::LocalIo, failed)?;
-        let (digest, size_bytes) = writer.commit(None)?;
+        let (digest, size_bytes) = self.added.commit(writer, None)?;
         Ok(Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size_bytes))
     }
 }
