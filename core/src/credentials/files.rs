@@ -69,10 +69,12 @@ pub(super) fn candidates(
         let origin = format!("the helper `{name}` (`credsStore` of `{shown}`)");
         found.push(Candidate::Helper { name, server: server.clone(), origin });
     }
-    let auths = config.auths.unwrap_or_default();
-    if let Some(entry) = best_entry(&auths, registry, repository).filter(|entry| holds_something(entry)) {
+    let mut auths = config.auths.unwrap_or_default();
+    auths.retain(|_, entry| holds_something(entry));
+    if let Some((key, entry)) = best_entry(&auths, registry, repository) {
         let document = serde_json::json!({ "auths": { &server: entry } }).to_string();
-        found.push(Candidate::Entry { document, server, origin: format!("`auths` in `{shown}`") });
+        let origin = format!("the entry `{key}` (`auths` of `{shown}`)");
+        found.push(Candidate::Entry { document, server, origin });
     }
     found.retain(|candidate| match candidate {
         Candidate::Helper { name, origin, .. } if !helper::is_name(name) => {
@@ -129,16 +131,20 @@ fn holds_something(entry: &Value) -> bool {
 
 /// The entry for the longest matching part of `registry/repository`: containers' auth.json has
 /// entries for single repositories too.
-fn best_entry<'a>(auths: &'a BTreeMap<String, Value>, registry: &str, repository: &str) -> Option<&'a Value> {
+fn best_entry<'a>(
+    auths: &'a BTreeMap<String, Value>,
+    registry: &str,
+    repository: &str,
+) -> Option<(&'a String, &'a Value)> {
     let mut name = Some(repository);
     while let Some(part) = name {
         let key = format!("{registry}/{part}");
-        if let Some(entry) = auths.get(&key) {
+        if let Some(entry) = auths.get_key_value(&key) {
             return Some(entry);
         }
         name = part.rsplit_once('/').map(|(parent, _)| parent);
     }
-    auths.iter().find(|(key, _)| matches(key, registry)).map(|(_, entry)| entry)
+    auths.get_key_value(registry).or_else(|| auths.iter().find(|(key, _)| matches(key, registry)))
 }
 
 /// Keys may be `host`, `host:port`, `https://host`, `https://host/v1/`.

@@ -68,6 +68,10 @@ pub(super) async fn get(name: &str, server: &str, limit: Duration) -> Result<Opt
     }
     let answer: Answer = serde_json::from_slice(&output.stdout)
         .map_err(|_| format!("`{program}` answered something other than a credential"))?;
+    // Some helpers answer so for a server that they do not know.
+    if answer.secret.is_empty() {
+        return Ok(None);
+    }
     Ok(Some(ours(if answer.username == TOKEN_USER {
         DockerCredential::IdentityToken(answer.secret)
     } else {

@@ -1,34 +1,20 @@
-//! Showing a registry who we are: passwords, and tokens that are fetched, kept and renewed.
-//!
-//! Source: the distribution project's `token.md` (GET with Basic) and `oauth.md` (POST with an
-//! identity token).
+//! Showing a registry who we are: passwords, and tokens that are kept and renewed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use tokio::sync::Mutex as AsyncMutex;
-use url::Url;
 
 use super::challenge::Challenge;
 use super::endpoint::Endpoint;
-use super::refusal::Refusal;
+use super::token::{self, Token};
 use crate::backend::Job;
 use crate::credentials::{Credential, CredentialSettings, Lookup};
-use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Failure, read_capped};
-
-/// A token lives so long when the token server does not say: `token.md`.
-const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
-/// A token that ends within this time is renewed first: a request must not meet its end.
-const RENEWAL_MARGIN: Duration = Duration::from_secs(10);
-/// No token is kept longer, whatever the token server says.
-const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// The largest answer of a token server; real ones are below 10 KiB.
-const TOKEN_LIMIT_BYTES: u64 = 1 << 20;
+use crate::error::Result;
+use crate::http::Failure;
 
 /// What a request needs the right to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,12 +63,6 @@ struct State {
     challenge: Option<Challenge>,
     tokens: HashMap<Vec<String>, Token>,
     lookups: HashMap<String, Arc<Lookup>>,
-}
-
-#[derive(Debug)]
-struct Token {
-    header: HeaderValue,
-    renew_at: Instant,
 }
 
 impl Authenticator {
@@ -138,6 +118,17 @@ impl Authenticator {
         self.find(&mut state, endpoint, repository, job).await
     }
 
+    /// How the registry wants to be shown who we are, and the token for a scope if there is one.
+    pub(super) async fn known(
+        &self,
+        endpoint: &Endpoint,
+        scope: &Scope,
+    ) -> (Option<Challenge>, Option<Token>) {
+        let state = self.state(endpoint);
+        let state = state.lock().await;
+        (state.challenge.clone(), state.tokens.get(&scope.words()).cloned())
+    }
+
     fn state(&self, endpoint: &Endpoint) -> Arc<AsyncMutex<State>> {
         let mut registries = self.registries.lock().unwrap_or_else(PoisonError::into_inner);
         registries.entry(endpoint.registry.clone()).or_default().clone()
@@ -184,7 +175,7 @@ impl Authenticator {
                     return Ok(Some(token.header.clone()));
                 }
                 let wanted = if words.is_empty() { asked.iter().cloned().collect() } else { words.clone() };
-                let token = fetch_token(endpoint, realm, service.as_deref(), &wanted, credential).await?;
+                let token = token::fetch(endpoint, realm, service.as_deref(), &wanted, credential).await?;
                 let header = token.header.clone();
                 state.tokens.insert(words, token);
                 Ok(Some(header))
@@ -193,75 +184,8 @@ impl Authenticator {
     }
 }
 
-#[derive(Deserialize)]
-struct TokenAnswer {
-    token: Option<SecretString>,
-    access_token: Option<SecretString>,
-    expires_in: Option<u64>,
-}
-
-async fn fetch_token(
-    endpoint: &Endpoint,
-    realm: &Url,
-    service: Option<&str>,
-    words: &[String],
-    credential: Option<&Credential>,
-) -> Result<Token, Failure> {
-    let server = realm.host_str().unwrap_or_default().to_owned();
-    let mut request = match credential {
-        Some(Credential::IdentityToken(secret)) => {
-            endpoint.http_without_redirects()?.post(realm.clone()).form(&[
-                ("grant_type", "refresh_token"),
-                ("client_id", "windlass"),
-                ("service", service.unwrap_or_default()),
-                ("scope", &words.join(" ")),
-                ("refresh_token", secret.expose_secret()),
-            ])
-        }
-        _ => {
-            let mut url = realm.clone();
-            url.query_pairs_mut()
-                .extend_pairs(service.map(|service| ("service", service)))
-                .extend_pairs(words.iter().map(|word| ("scope", word.as_str())));
-            endpoint.http.get(url)
-        }
-    };
-    if let Some(Credential::Password { username, password }) = credential {
-        request = request.header(reqwest::header::AUTHORIZATION, basic(username, password)?);
-    }
-    // A registry with TLS may name a token server without: our password would be readable.
-    if credential.is_some() && endpoint.is_secure() && realm.scheme() != "https" {
-        let message = format!("`{}` wants our credential sent to `{server}` without TLS", endpoint.registry);
-        return Err(Error::new(ErrorKind::Denied, message).into());
-    }
-    let asked = Instant::now();
-    let response = endpoint.send(request, &server).await?;
-    if !response.status().is_success() {
-        return Err(Refusal::read(response, &server, &endpoint.registry)
-            .await
-            .into_failure(&format!("could not log in to `{}`", endpoint.registry), credential.is_some()));
-    }
-    let body = read_capped(&server, response, TOKEN_LIMIT_BYTES).await?;
-    let unexpected = || {
-        Error::new(ErrorKind::UnexpectedAnswer, format!("the token server `{server}` sent no token"))
-            .with_detail("registry", endpoint.registry.clone())
-    };
-    // The cause may quote the body, and so a token: it is left out.
-    let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|_| unexpected())?;
-    let non_empty = |token: &SecretString| !token.expose_secret().is_empty();
-    let secret = answer.token.filter(non_empty).or(answer.access_token.filter(non_empty));
-    let secret = secret.ok_or_else(unexpected)?;
-    let lifetime = answer.expires_in.filter(|s| *s > 0).map_or(DEFAULT_LIFETIME, Duration::from_secs);
-    let lifetime = lifetime.min(LONGEST_LIFETIME);
-    let margin = RENEWAL_MARGIN.min(lifetime / 4);
-    let mut header =
-        HeaderValue::from_str(&format!("Bearer {}", secret.expose_secret())).map_err(|_| unexpected())?;
-    header.set_sensitive(true);
-    Ok(Token { header, renew_at: asked + lifetime - margin })
-}
-
 /// `Authorization: Basic …`, marked so that it is never printed.
-fn basic(username: &str, password: &SecretString) -> Result<HeaderValue> {
+pub(super) fn basic(username: &str, password: &SecretString) -> Result<HeaderValue> {
     use base64::Engine as _;
     let plain = SecretString::from(format!("{username}:{}", password.expose_secret()));
     let encoded = base64::engine::general_purpose::STANDARD.encode(plain.expose_secret());

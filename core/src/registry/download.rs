@@ -38,7 +38,7 @@ impl RegistryClient {
         blob: &Descriptor,
         job: &Job,
     ) -> Result<bool> {
-        let repository = scope.repository.clone();
+        let (repository, push) = (scope.repository.clone(), scope.push);
         let url = endpoint.url(&repository, &format!("blobs/{}", blob.digest));
         let request = Request::new(endpoint, scope, Method::HEAD, url);
         match self.exchange(&request, job).await? {
@@ -48,6 +48,8 @@ impl RegistryClient {
             {
                 Ok(false)
             }
+            // Who may send need not be allowed to look; the upload tells.
+            Answer::Refused(refusal) if push && refusal.status == StatusCode::FORBIDDEN => Ok(false),
             Answer::Refused(refusal) => {
                 let message = format!("could not ask `{}` for blob `{}`", endpoint.registry, blob.digest);
                 Err(self.refused(refusal, &message, endpoint, &repository, job).await)

@@ -104,6 +104,8 @@ impl RegistryClient {
         let own = endpoint.owns(&request.url);
         let header = if own { authenticator.header(endpoint, scope, job).await? } else { None };
         let mut response = send(request, header.as_ref()).await?;
+        // A host that the registry has sent us on to may not ask who we are.
+        let own = own && endpoint.owns(response.url());
         if own && response.status() == StatusCode::UNAUTHORIZED {
             let refused = header.as_ref();
             let next =

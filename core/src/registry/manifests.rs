@@ -1,9 +1,9 @@
-//! Manifests and indexes: ask for them, fetch them, send them; tags; and whether a registry is there.
+//! Manifests and indexes: ask for them, fetch them, send them; and whether a registry is there.
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::RegistryClient;
 use super::authentication::Scope;
@@ -15,9 +15,6 @@ use crate::http::read_capped;
 use crate::image::media_type::ACCEPTED_DOCUMENTS;
 use crate::image::{DOCUMENT_LIMIT_BYTES, Descriptor};
 use crate::reference::Reference;
-
-/// A list of tags is not larger; registries send it in pages.
-const TAGS_LIMIT_BYTES: u64 = 16 << 20;
 
 /// How a registry answered [`RegistryClient::ping`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -85,9 +82,12 @@ impl RegistryClient {
     pub async fn has_manifest(&self, reference: &Reference, job: &Job) -> Result<bool> {
         match self.ask(Method::HEAD, reference, Scope::push(reference.repository()), job).await? {
             Answer::Success(_) => Ok(true),
-            // A registry that does not know HEAD is sent everything again.
+            // A registry that does not know HEAD, or does not let us look, is sent everything again.
             Answer::Refused(refusal)
-                if matches!(refusal.status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) =>
+                if matches!(
+                    refusal.status,
+                    StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::FORBIDDEN
+                ) =>
             {
                 Ok(false)
             }
@@ -209,37 +209,6 @@ impl RegistryClient {
         }
     }
 
-    /// Lists the tags of a repository, as far as they fit into one answer of the registry.
-    ///
-    /// # Errors
-    /// As [`RegistryClient::manifest`].
-    pub async fn tags(&self, repository: &Reference, job: &Job) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Tags {
-            tags: Option<Vec<String>>,
-        }
-        let endpoint = self.endpoint(repository.registry())?;
-        let url = endpoint.url(repository.repository(), "tags/list");
-        let request = Request::new(&endpoint, Scope::pull(repository.repository()), Method::GET, url);
-        let response = match self.exchange(&request, job).await? {
-            Answer::Success(response) => response,
-            Answer::Refused(refusal) => {
-                let message = format!("could not list the tags of `{}`", repository.name());
-                return Err(self.refused(refusal, &message, &endpoint, repository.repository(), job).await);
-            }
-        };
-        let registry = repository.registry();
-        let body = job
-            .run(async {
-                read_capped(registry, response, TAGS_LIMIT_BYTES).await.map_err(|f| f.into_error())
-            })
-            .await?;
-        let tags: Tags = serde_json::from_slice(&body).or_error(ErrorKind::UnexpectedAnswer, || {
-            format!("`{registry}` answered something other than a list of tags")
-        })?;
-        Ok(tags.tags.unwrap_or_default())
-    }
-
     /// Reaches a registry and says whether it lets us in. For the doctor: nothing else needs it.
     ///
     /// # Errors
@@ -304,7 +273,7 @@ fn described(headers: &HeaderMap, reference: &Reference) -> Option<Descriptor> {
     Some(Descriptor::new(media_type(headers)?, digest, size_bytes))
 }
 
-fn digest_header(headers: &HeaderMap) -> Option<Digest> {
+pub(super) fn digest_header(headers: &HeaderMap) -> Option<Digest> {
     headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 

@@ -22,16 +22,20 @@ mod endpoint;
 mod exchange;
 mod manifests;
 mod mirrors;
+mod preflight;
 mod refusal;
 mod settings;
+mod tags;
 #[cfg(test)]
 mod tests;
+mod token;
 mod upload;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use manifests::Ping;
+pub use preflight::{Authentication, PushCheck, ShownCredential, ShownToken};
 pub use settings::{HostSettings, RegistrySettings};
 pub use upload::{BlobSink, BlobSource, BlobStream, Pushed};
 

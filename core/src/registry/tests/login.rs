@@ -181,3 +181,64 @@ async fn an_identity_token_is_not_sent_on_to_where_a_token_server_points() {
     assert_eq!(fake.seen("POST /token").len(), 1);
     assert_eq!(thief.lines(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_token_server_that_knows_only_get_is_asked_so_for_an_identity_token() {
+    for status in [400, 401, 404, 405] {
+        let fake = Fake::start(move |seen: &Seen| match seen.header("authorization") {
+            _ if seen.is("POST /token") => reply(status),
+            // `<token>:secret`
+            Some("Basic PHRva2VuPjpzZWNyZXQ=") if seen.is("GET /token") => {
+                reply(200).body(r#"{"access_token":"t"}"#)
+            }
+            Some("Bearer t") => manifest(),
+            _ => {
+                let host = seen.header("host").expect("host");
+                reply(401).header("WWW-Authenticate", format!(r#"Bearer realm="http://{host}/token""#))
+            }
+        })
+        .await;
+        let (client, dir) = client(None);
+        let auths = format!(r#"{{"auths":{{"{}":{{"identitytoken":"secret"}}}}}}"#, fake.host);
+        std::fs::write(dir.path().join("config.json"), auths).expect("write");
+        let found = client.head_manifest(&reference(&fake.host), &Job::silent()).await.expect("let in");
+        assert!(found.is_some(), "{status}");
+        assert_eq!(fake.seen("POST /token").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_we_are_sent_on_to_may_not_ask_who_we_are() {
+    let thief = Fake::start(|seen: &Seen| {
+        let host = seen.header("host").expect("host");
+        let challenge = format!(r#"Bearer realm="http://{host}/token",service="x""#);
+        reply(if seen.is("GET /token") { 200 } else { 401 }).header("WWW-Authenticate", challenge)
+    })
+    .await;
+    let elsewhere = format!("http://{}/signed", thief.host.replace("127.0.0.1", "localhost"));
+    let fake = Fake::start(move |_| reply(307).header("Location", elsewhere.clone())).await;
+    let (client, _dir) = client(Some(&fake.host));
+    let error = client.manifest(&reference(&fake.host), &Job::silent()).await.expect_err("not let in");
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert_eq!(thief.lines(), ["GET /signed"]);
+}
+
+#[tokio::test]
+async fn tags_come_in_pages() {
+    let fake = Fake::start(|seen: &Seen| match seen.line.as_str() {
+        "GET /v2/a/b/tags/list" => reply(200)
+            .header("Link", r#"</v2/a/b/tags/list?last=2&n=2>; rel="next""#)
+            .body(r#"{"name":"a/b","tags":["1","2"]}"#),
+        "GET /v2/a/b/tags/list?last=2&n=2" => reply(200)
+            .header("Link", r#"<https://elsewhere.example/v2/a/b/tags/list>; rel="next""#)
+            .body(r#"{"tags":["3"]}"#),
+        other => panic!("{other}"),
+    })
+    .await;
+    let (client, _dir) = client(None);
+    let tags = client.tags(&reference(&fake.host), &Job::silent()).await.expect("listed");
+    assert_eq!(tags, ["1", "2", "3"]);
+    let endless = Fake::start(|_| reply(200).header("Link", "</x>; rel=next").body(r#"{"tags":null}"#)).await;
+    let tags = client.tags(&reference(&endless.host), &Job::silent()).await.expect("listed");
+    assert_eq!((tags, endless.lines().len()), (Vec::new(), 1));
+}

@@ -3,6 +3,7 @@
 mod download;
 mod fake;
 mod login;
+mod preflight;
 mod stream;
 mod through;
 mod upload;

@@ -258,3 +258,40 @@ async fn a_registry_may_want_larger_pieces() {
     let sizes: Vec<_> = fake.seen("PATCH").iter().map(|piece| piece.body.len()).collect();
     assert_eq!(sizes, [1000, 100]);
 }
+
+#[tokio::test]
+async fn who_may_send_need_not_be_allowed_to_look() {
+    let fake = Fake::start(|seen| match seen {
+        seen if seen.is("HEAD") => reply(403),
+        seen if seen.is("POST") => reply(202).header("Location", "/up"),
+        _ => reply(201),
+    })
+    .await;
+    let (job, (client, _dir)) = (Job::silent(), client(None));
+    let (step, bytes) = (job.events.step("push"), content(9));
+    let (blob, source) = (Descriptor::of("", &bytes), BlobSource::Bytes(bytes.into()));
+    let pushed = client.push_blob(&reference(&fake.host), &blob, &source, None, &step, &job).await;
+    assert_eq!(pushed.expect("sent"), Pushed::Uploaded);
+    let by_digest = reference(&fake.host).with_digest(blob.digest);
+    assert!(!client.has_manifest(&by_digest, &job).await.expect("asked"));
+    // Who only looks is told.
+    assert_eq!(
+        client.has_blob(&by_digest, &blob, &job).await.expect_err("refused").kind(),
+        ErrorKind::Denied
+    );
+}
+
+#[tokio::test]
+async fn a_registry_that_stored_something_else_is_found_out() {
+    for size in [900, 1100] {
+        let other = Descriptor::of("", b"other").digest;
+        let (result, _fake) = send(size, None, move |seen| match seen {
+            seen if seen.is("PATCH") => reply(202),
+            _ => reply(201).header("Docker-Content-Digest", other.to_string()),
+        })
+        .await;
+        let error = result.expect_err("other");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert_eq!(error.details()[0].1, other.to_string());
+    }
+}

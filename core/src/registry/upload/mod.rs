@@ -16,7 +16,7 @@ use url::Url;
 use self::blob::Upload;
 pub(super) use self::form::Form;
 use self::location::location;
-use self::session::Session;
+pub(super) use self::session::Session;
 pub use self::stream::{BlobSink, BlobStream};
 use super::RegistryClient;
 use super::authentication::Scope;

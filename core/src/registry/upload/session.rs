@@ -11,6 +11,7 @@ use super::super::RegistryClient;
 use super::super::authentication::Scope;
 use super::super::endpoint::Endpoint;
 use super::super::exchange::{Answer, Payload, Request, Source};
+use super::super::manifests::digest_header;
 use super::super::refusal::Refusal;
 use super::location::{location as location_of, stored_bytes, with_digest};
 use super::part::Part;
@@ -23,20 +24,20 @@ use crate::http::Failure;
 const ABANDON_LIMIT: Duration = Duration::from_secs(2);
 
 /// Uploads of one blob to one repository, one after the other.
-pub(super) struct Session {
-    pub(super) client: RegistryClient,
-    pub(super) endpoint: Endpoint,
-    pub(super) scope: Scope,
+pub(in super::super) struct Session {
+    pub(in super::super) client: RegistryClient,
+    pub(in super::super) endpoint: Endpoint,
+    pub(in super::super) scope: Scope,
     /// The blob, for messages: `` blob `sha256:…` (17 bytes) ``.
-    pub(super) what: String,
-    pub(super) job: Job,
+    pub(in super::super) what: String,
+    pub(in super::super) job: Job,
 }
 
 /// An upload that was begun.
 #[derive(Clone, Debug)]
-pub(super) struct Begun {
+pub(in super::super) struct Begun {
     /// Where it goes on.
-    pub(super) location: Url,
+    pub(in super::super) location: Url,
     /// Pieces other than the last must not be smaller: `OCI-Chunk-Min-Length`.
     pub(super) least_piece_bytes: u64,
 }
@@ -77,7 +78,7 @@ impl Session {
     ///
     /// # Errors
     /// `UnexpectedAnswer` if the registry does not say where; and as an exchange.
-    pub(super) async fn begin(&self) -> Result<Begun> {
+    pub(in super::super) async fn begin(&self) -> Result<Begun> {
         let url = self.endpoint.url(&self.scope.repository, "blobs/uploads/");
         let request = self.request(Method::POST, url.clone(), 0);
         match self.client.exchange(&request, &self.job).await? {
@@ -104,17 +105,27 @@ impl Session {
     ) -> Result<(), Ended> {
         let url = with_digest(location, digest);
         let request = self.request(Method::PUT, url, source.size_bytes()).payload(Payload::Stream(source));
-        self.last(&request).await
+        self.last(&request, digest).await
     }
 
     /// Ends an upload whose pieces have all been sent.
     pub(super) async fn close(&self, location: Url, digest: Digest) -> Result<(), Ended> {
-        self.last(&self.request(Method::PUT, with_digest(location, digest), 0)).await
+        self.last(&self.request(Method::PUT, with_digest(location, digest), 0), digest).await
     }
 
-    async fn last(&self, request: &Request<'_>) -> Result<(), Ended> {
+    async fn last(&self, request: &Request<'_>, digest: Digest) -> Result<(), Ended> {
         match self.once(request).await? {
-            Ok(Answer::Success(_)) => Ok(()),
+            Ok(Answer::Success(answer)) => match digest_header(answer.headers()) {
+                Some(stored) if stored != digest => {
+                    let registry = &self.endpoint.registry;
+                    let message = format!("`{registry}` has stored something other than {}", self.what);
+                    let error = Error::new(ErrorKind::Corrupt, message);
+                    Err(Ended::OtherContent(
+                        error.with_detail("digest of what it stored", stored.to_string()),
+                    ))
+                }
+                _ => Ok(()),
+            },
             Ok(Answer::Refused(refusal)) => Err(self.ended(refusal).await),
             Err(failure) => Err(Ended::StartOver(failure)),
         }
@@ -175,7 +186,7 @@ impl Session {
 
     /// Tells the registry that an upload will not go on. It would find out by itself after days, and
     /// some want it so: distribution 2.8 refuses once a part has come that it has not acknowledged.
-    pub(super) async fn abandon(&self, location: Url) {
+    pub(in super::super) async fn abandon(&self, location: Url) {
         let request = self.request(Method::DELETE, location, 0);
         let silent = Job::silent();
         let _ = tokio::time::timeout(ABANDON_LIMIT, self.client.exchange_once(&request, &silent)).await;
@@ -221,7 +232,14 @@ impl Session {
     async fn error(&self, refusal: Refusal) -> Error {
         let (registry, repository) = (&self.endpoint.registry, &self.scope.repository);
         let message = format!("could not push {} to `{registry}/{repository}`", self.what);
-        self.client.refused(refusal, &message, &self.endpoint, repository, &self.job).await
+        let unknown = refusal.codes.contains(&OciErrorCode::NameUnknown);
+        let error = self.client.refused(refusal, &message, &self.endpoint, repository, &self.job).await;
+        match unknown {
+            true => error.with_hint(format!(
+                "create the repository `{repository}` first: `{registry}` does not do that by itself"
+            )),
+            false => error,
+        }
     }
 
     /// The registry, for messages about attempts.
