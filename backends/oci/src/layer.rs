@@ -190,7 +190,7 @@ fn write_plain(
             }
             _ => None,
         };
-        Member { header: node.to_entry(path), content }
+        Member { header: node.to_entry(path), content, hash: None }
     };
     write_tree(nodes, member, tar, job, |written| step.progress(written.min(total), Some(total), Unit::Bytes))
 }

@@ -94,6 +94,7 @@ fn write(
     let member = |entry| Member {
         header: tar_entry(entry, names, settings),
         content: Some((context, entry)).filter(|(_, entry)| entry.is_file()),
+        hash: None,
     };
     super::write_tree(entries, member, &mut tar, job, progress)?;
     let mut out = tar.finish().and_then(Compressor::finish).map_err(super::write_error)?;

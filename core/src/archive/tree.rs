@@ -7,12 +7,15 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use sha2::{Digest as _, Sha256};
 
 use super::{TarEntry, TarWriter};
 use crate::Result;
 use crate::backend::Job;
 use crate::context::{Context, Entry};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 
 /// A buffer is full at this size.
@@ -33,6 +36,8 @@ pub struct Member<'a> {
     pub header: TarEntry,
     /// The content of a file; `None` for all else, and for a file that is empty.
     pub content: Option<(&'a Context, &'a Entry)>,
+    /// Where the hash of the content is put, if somebody wants to know it.
+    pub hash: Option<&'a OnceLock<Digest>>,
 }
 
 /// Appends one member for each item, in their order, and tells `progress` how many bytes of tar
@@ -163,17 +168,24 @@ impl<'a, T: Sync, F: Fn(&'a T) -> Member<'a> + Sync> Tree<'a, T, F> {
             if let Some((context, entry)) = member.content {
                 context.open(entry)?.append_to(&mut content)?;
             }
+            if let Some(hash) = member.hash {
+                let _ = hash.set(Digest::of(&content));
+            }
             tar.append_bytes(&member.header, &content).map_err(write_error)?;
         }
         Ok(Batch::Rendered(std::mem::take(tar.get_mut())))
     }
 
     fn stream(&self, index: usize, tar: &mut TarWriter<impl Write>, job: &Job) -> Result<u64> {
-        let Member { header, content } = (self.member)(&self.items[index]);
+        let Member { header, content, hash } = (self.member)(&self.items[index]);
         match content {
             Some((context, entry)) => {
-                let mut content = Interruptible { inner: context.open(entry)?, job };
+                let hasher = hash.is_some().then(Sha256::new);
+                let mut content = Interruptible { inner: context.open(entry)?, job, hasher };
                 tar.append(&header, &mut content).map_err(write_error)?;
+                if let (Some(hash), Some(hasher)) = (hash, content.hasher) {
+                    let _ = hash.set(Digest::from_bytes(hasher.finalize().into()));
+                }
             }
             None => tar.append_bytes(&header, &[]).map_err(write_error)?,
         }
@@ -221,15 +233,20 @@ impl<T, F> Drop for StopGuard<'_, '_, T, F> {
     }
 }
 
-/// A reader that fails when the user stops the work.
+/// A reader that fails when the user stops the work, and may hash what is read.
 struct Interruptible<'a, R> {
     inner: R,
     job: &'a Job,
+    hasher: Option<Sha256>,
 }
 
 impl<R: Read> Read for Interruptible<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.job.check().map_err(io::Error::other)?;
-        self.inner.read(buffer)
+        let read = self.inner.read(buffer)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..read]);
+        }
+        Ok(read)
     }
 }

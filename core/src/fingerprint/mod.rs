@@ -13,11 +13,13 @@ use crate::digest::Digest;
 use crate::error::{ErrorKind, ResultExt};
 use crate::request::{BuildRequest, NamedContext};
 
+mod file_hashes;
 mod record;
 mod stable_hash;
 mod stat_cache;
 mod tree;
 
+pub use file_hashes::FileHashes;
 pub use record::{Change, Record};
 pub use stable_hash::{StableHash, StableHasher};
 pub use stat_cache::StatCache;

@@ -42,7 +42,7 @@ pub fn hash_files(
     Ok(hashes)
 }
 
-fn hash_on_all_cores(
+pub(super) fn hash_on_all_cores(
     context: &Context,
     entries: &[Entry],
     indexes: &[usize],

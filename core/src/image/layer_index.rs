@@ -61,7 +61,7 @@ impl LayerIndex {
         Ok(Self { diff_id: Digest::from_bytes(reader.hasher.finalize().into()), members })
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(MAGIC.len() + 64 + self.members.len() * 64);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(self.diff_id.as_bytes());
@@ -107,7 +107,7 @@ impl ImageStore {
                 .with_detail("expected diff_id", diff_id.to_string())
                 .with_detail("found", index.diff_id.to_string()));
         }
-        self.write_beside(self.index_path(&layer.digest), &index.to_bytes())?;
+        self.write_hint(self.index_path(&layer.digest), &index.to_bytes())?;
         Ok(index)
     }
 
@@ -133,7 +133,7 @@ impl ImageStore {
         Ok(Box::new(self.unpack_limit().enforce(plain, shown)))
     }
 
-    fn index_path(&self, layer: &Digest) -> PathBuf {
+    pub(super) fn index_path(&self, layer: &Digest) -> PathBuf {
         self.dir().join("indexes").join(layer.hex())
     }
 }
@@ -165,7 +165,7 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-fn put_entry(bytes: &mut Vec<u8>, entry: &TarEntry) {
+pub(super) fn put_entry(bytes: &mut Vec<u8>, entry: &TarEntry) {
     put_bytes(bytes, &entry.path);
     let numbers: &[u64] = match &entry.kind {
         TarKind::Directory => &[0],
