@@ -17,6 +17,7 @@ pub(crate) use context::{
 };
 pub(crate) use image::{
     ArchiveForm, ImageArgs, ImageCommand, InspectArgs, LoadArgs, PullArgs, PushArgs, RemoveArgs, SaveArgs,
+    VerifyArgs,
 };
 
 const EXAMPLES: &str = "\

@@ -70,6 +70,7 @@ impl ImageStore {
                 }
             }
         }
+        self.sweep_memos(cutoff)?;
         Ok(pruned)
     }
 

@@ -57,7 +57,12 @@ pub async fn pull(
                 None => index.images().cloned().collect(),
             },
         };
-        for manifest in &wanted {
+        // What hangs on the images, such as attestations, belongs to all platforms together.
+        let others = match (&document, platform) {
+            (Document::Index(index), None) => index.other_manifests().cloned().collect(),
+            _ => Vec::new(),
+        };
+        for manifest in wanted.iter().chain(&others) {
             pull_manifest(client, store, reference, manifest, layers, &step, job).await?;
         }
         Ok(Pulled { image, manifests: wanted })
@@ -162,9 +167,7 @@ pub(super) async fn fetch_blob(
     if store.has(&blob.digest) {
         return Ok(());
     }
-    let message = format!("blob `{}` is not in the image store, nor known to be anywhere else", blob.digest);
-    let mut last = Error::new(ErrorKind::NotFound, message)
-        .with_hint("pull the image again, or build it with `--no-cache`");
+    let mut last = nowhere(blob);
     for origin in store.origins(&blob.digest) {
         match client.blob_to(&origin, blob, store, step, job).await {
             Ok(()) => return Ok(()),
@@ -176,6 +179,12 @@ pub(super) async fn fetch_blob(
         }
     }
     Err(last)
+}
+
+/// The error for a blob that cannot be had.
+pub(super) fn nowhere(blob: &Descriptor) -> Error {
+    let message = format!("blob `{}` is not in the image store, nor known to be anywhere else", blob.digest);
+    Error::new(ErrorKind::NotFound, message).with_hint("pull the image again, or build it with `--no-cache`")
 }
 
 /// Layers that are not in registries at all but at addresses of their vendor.

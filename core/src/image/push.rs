@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use serde::Serialize;
 
 use super::documents::{DOCUMENT_LIMIT_BYTES, Descriptor, Document};
-use super::pull::{all, fetch_blob, is_elsewhere, together};
+use super::pull::{all, is_elsewhere, nowhere, together};
 use super::store::ImageStore;
 use crate::backend::Job;
 use crate::digest::Digest;
@@ -32,7 +32,7 @@ pub struct PushSummary {
 }
 
 /// Sends an image to all of these references. Layers that are not in the store are mounted
-/// where the registry has them, else fetched from where they are known to be.
+/// where the registry has them, else sent on from where they are known to be, without being stored.
 ///
 /// # Errors
 /// `NotFound` if a part of the image is nowhere; `Denied` with a hint how to log in;
@@ -113,7 +113,7 @@ impl Push<'_> {
                 let which = platform.unwrap_or_else(|| child.digest.to_string());
                 let message = format!("the image for `{which}` is not in the image store");
                 return Err(Error::new(ErrorKind::NotFound, message)
-                    .with_hint("pull all platforms of the image, or push only the one you have"));
+                    .with_hint("push one platform with `--platform`, or fetch the others first: `windlass image pull --all-platforms`"));
             }
             below.extend(self.documents_below(child)?);
             below.push(child.clone());
@@ -141,15 +141,19 @@ impl Push<'_> {
         let origins = store.origins(&blob.digest);
         let from = origins.iter().find(|origin| origin.registry() == repository.registry());
         let from = from.map(Reference::repository);
-        let source = BlobSource::File(store.path(&blob.digest));
-        let pushed = if store.has(&blob.digest) {
-            client.push_blob(repository, blob, &source, from, self.step, job).await?
-        } else if let Some(pushed) = client.claim_blob(repository, blob, from, job).await? {
-            pushed
+        // Where it goes it is not yet, whatever was known.
+        let mut elsewhere = origins.clone();
+        elsewhere.retain(|origin| origin.name() != repository.name());
+        let source = if store.has(&blob.digest) {
+            BlobSource::File(store.path(&blob.digest))
+        } else if elsewhere.is_empty() {
+            let claimed = client.claim_blob(repository, blob, None, job).await?;
+            return claimed.map(|pushed| self.count(blob, pushed)).ok_or_else(|| nowhere(blob));
         } else {
-            fetch_blob(client, store, blob, self.step, job).await?;
-            client.push_blob(repository, blob, &source, None, self.step, job).await?
+            // Nobody has read it here, so it need not be kept here.
+            BlobSource::Registries(elsewhere)
         };
+        let pushed = client.push_blob(repository, blob, &source, from, self.step, job).await?;
         store.record_origin(&blob.digest, repository)?;
         self.count(blob, pushed);
         Ok(())

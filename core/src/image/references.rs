@@ -118,7 +118,7 @@ impl ImageStore {
         }
         names.push(name);
         let skip = names.len().saturating_sub(ORIGINS_LIMIT);
-        self.write_beside(self.origins_path(digest), (names[skip..].join("\n") + "\n").as_bytes())
+        self.write_hint(self.origins_path(digest), (names[skip..].join("\n") + "\n").as_bytes())
     }
 
     /// The repositories that are known to have a blob, as references to it; last seen first.
@@ -143,11 +143,24 @@ impl ImageStore {
 
     /// Replaces a small file as a whole.
     pub(super) fn write_beside(&self, path: PathBuf, bytes: &[u8]) -> Result<()> {
+        self.replace(path, bytes, true)
+    }
+
+    /// Replaces a small file as a whole that may be lost or empty after a crash of the machine: whoever
+    /// reads it makes do without. There are many of them, and each sync would wait for all that is
+    /// written meanwhile.
+    pub(super) fn write_hint(&self, path: PathBuf, bytes: &[u8]) -> Result<()> {
+        self.replace(path, bytes, false)
+    }
+
+    fn replace(&self, path: PathBuf, bytes: &[u8], sync: bool) -> Result<()> {
         let write = || {
             let mut file = tempfile::Builder::new().prefix("record-").tempfile_in(self.incoming())?;
             let _ = file.as_file().try_lock();
             file.write_all(bytes)?;
-            file.as_file().sync_data()?;
+            if sync {
+                file.as_file().sync_data()?;
+            }
             file.persist(&path).map_err(|error| error.error)
         };
         write().or_error(ErrorKind::LocalIo, || self.write_failed()).map(drop)

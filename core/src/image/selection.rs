@@ -67,6 +67,13 @@ impl Index {
         })
     }
 
+    /// The manifests that are no images: attestations, and what else hangs on images.
+    pub fn other_manifests(&self) -> impl Iterator<Item = &Descriptor> {
+        let is_image = |descriptor: &Descriptor| self.images().any(|image| image.digest == descriptor.digest);
+        let manifests = self.manifests.iter();
+        manifests.filter(move |other| media_type::is_manifest(&other.media_type) && !is_image(other))
+    }
+
     /// Chooses the image for a platform: the same one, else one that can stand in for it (a lower
     /// variant of `arm`), as containerd does. `shown` names the image in errors.
     ///

@@ -50,24 +50,18 @@ pub(super) struct Shared {
 }
 
 impl ImageStore {
-    /// Opens the store in a directory, and makes it if it does not exist. Blocks for up to 30 s
-    /// while another process removes blobs.
+    /// Opens the store in a directory, and makes it if it does not exist. One that may not be written can
+    /// be read. Blocks for up to 30 s while another process removes blobs.
     ///
     /// # Errors
-    /// `LocalIo` if the directory cannot be made or written.
+    /// `LocalIo` if the directory cannot be made or read.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self> {
         let dir = dir.into();
         let failed = || format!("could not open the image store `{}`", dir.display());
         for part in ["blobs/sha256", "references", "origins", "indexes", "incoming"] {
             fs::create_dir_all(dir.join(part)).or_error(ErrorKind::LocalIo, failed)?;
         }
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .read(true)
-            .open(dir.join("lock"))
-            .or_error(ErrorKind::LocalIo, failed)?;
+        let lock = open_lock(&dir.join("lock")).or_error(ErrorKind::LocalIo, failed)?;
         lock_shared(&lock).or_error(ErrorKind::LocalIo, failed)?;
         sweep_incoming(&dir.join("incoming"));
         let shared = Arc::new(Shared { dir, lock, opened: SystemTime::now() });
@@ -258,6 +252,21 @@ fn touch(file: &File) {
     let _ = file.set_modified(SystemTime::now());
 }
 
+fn open_lock(path: &Path) -> io::Result<File> {
+    let opened = File::options().create(true).truncate(false).write(true).read(true).open(path);
+    match opened {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            File::open(path).map_err(|_| error)
+        }
+        opened => opened,
+    }
+}
+
 /// Waits for the shared lock. File systems without locks (some network ones) do without: there
 /// [`ImageStore::prune`] removes nothing.
 fn lock_shared(lock: &File) -> io::Result<()> {
@@ -289,7 +298,9 @@ fn sweep_incoming(dir: &Path) {
         });
         let abandoned = || File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
         if old && abandoned() {
-            let _ = fs::remove_file(entry.path());
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let remove = if is_directory { fs::remove_dir_all } else { fs::remove_file };
+            let _ = remove(entry.path());
         }
     }
 }

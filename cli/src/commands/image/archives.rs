@@ -10,6 +10,7 @@ use windlass_core::image::{
 use windlass_core::reference::Reference;
 use windlass_core::{Error, ErrorKind, Result};
 
+use super::stdin::Stdin;
 use super::transfer::show;
 use super::{source, store};
 use crate::args::{ArchiveForm, Format, LoadArgs, SaveArgs};
@@ -27,7 +28,10 @@ pub(super) async fn save(args: &SaveArgs, session: &Session<'_>) -> Result<()> {
         refuse_json(&session.output)?;
     }
     let store = store(session)?;
-    let images = [source::one(&args.source, &store, session).await?];
+    let mut images = [source::one(&args.source, &store, session).await?];
+    if let Some(platform) = &args.platform {
+        images[0].image = source::platform_of(&store, &images[0].image, platform, &args.source)?;
+    }
     let output = session.program.surroundings.current_dir.join(&args.output);
     let (form, client) = (args.form, &session.host.registry_client);
     session
@@ -103,8 +107,8 @@ async fn read(args: &LoadArgs, store: &ImageStore, session: &Session<'_>) -> Res
         let store = store.clone();
         let read = async |job: &Job| {
             let step = job.events.step("read stdin");
-            let import = move |job: &Job| import_archive(&store, std::io::stdin(), "stdin", job);
-            step.end(job.run(job.blocking(import)).await)
+            let import = move |job: &Job| import_archive(&store, Stdin::start(job), "stdin", job);
+            step.end(job.blocking(import).await)
         };
         return session.work(None, read).await;
     }

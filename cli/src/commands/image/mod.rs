@@ -5,6 +5,7 @@ mod inspect;
 mod list;
 mod prune;
 mod source;
+mod stdin;
 mod transfer;
 mod verify;
 

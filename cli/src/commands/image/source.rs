@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use windlass_core::error::Result;
-use windlass_core::image::{ImageSource, ImageStore, NamedImage};
+use windlass_core::image::{Descriptor, ImageSource, ImageStore, NamedImage};
+use windlass_core::platform::Platform;
 use windlass_core::reference::Reference;
 use windlass_core::{Error, ErrorKind};
 
@@ -61,6 +62,23 @@ pub(super) async fn one(text: &str, store: &ImageStore, session: &Session<'_>) -
         Some(image) if images.is_empty() => Ok(image),
         _ => Err(several(text, images.len() + 1)),
     }
+}
+
+/// The image for one platform, of what a source stands for.
+pub(super) fn platform_of(
+    store: &ImageStore,
+    image: &Descriptor,
+    platform: &str,
+    source: &str,
+) -> Result<Descriptor> {
+    let platform: Platform = platform.parse()?;
+    let chosen = store.choose(image, &platform, &format!("`{source}`"))?;
+    if store.has(&chosen.digest) {
+        return Ok(chosen);
+    }
+    let message = format!("the image for `{platform}` of `{source}` is not in the local store");
+    Err(Error::new(ErrorKind::NotFound, message)
+        .with_hint("fetch it first: `windlass image pull --platform`"))
 }
 
 /// The error of an archive with more images than can be meant.

@@ -33,7 +33,10 @@ pub(super) async fn pull(args: &PullArgs, session: &Session<'_>) -> Result<()> {
 pub(super) async fn push(args: &PushArgs, session: &Session<'_>) -> Result<()> {
     let destination: Option<Reference> = args.destination.as_deref().map(str::parse).transpose()?;
     let store = store(session)?;
-    let named = source::one(&args.source, &store, session).await?;
+    let mut named = source::one(&args.source, &store, session).await?;
+    if let Some(platform) = &args.platform {
+        named.image = source::platform_of(&store, &named.image, platform, &args.source)?;
+    }
     let references = destination.map_or(named.references, |destination| vec![destination]);
     if references.is_empty() {
         let message = format!("nothing says where to push the image of `{}`", args.source);

@@ -1,5 +1,6 @@
 //! Whether the store is sound.
 
+use windlass_core::backend::Job;
 use windlass_core::digest::Digest;
 use windlass_core::image::Verified;
 use windlass_core::reference::Reference;
@@ -18,7 +19,7 @@ pub(super) async fn run(args: &VerifyArgs, session: &Session<'_>) -> Result<()> 
         let image = |text: &String| resolve(&store, &text.parse::<Reference>()?);
         args.references.iter().map(image).collect::<Result<Vec<_>>>()?
     };
-    let verify = async |job: &_| {
+    let verify = async |job: &Job| {
         let step = job.events.step("verify the local store");
         step.end(job.blocking(move |job| store.verify(&images, job)).await)
     };
