@@ -10,6 +10,7 @@ use windlass_core::config::{self, CompressionSection, ContextSection, Settings, 
 use windlass_core::context::{ContextSettings, Modes};
 use windlass_core::credentials::CredentialSettings;
 use windlass_core::error::ResultExt;
+use windlass_core::http::RetryPolicy;
 use windlass_core::registry::{RegistryClient, RegistrySettings};
 use windlass_core::{Error, ErrorKind, Result};
 
@@ -109,6 +110,7 @@ pub(crate) fn host(settings: &Settings, surroundings: &Surroundings) -> Result<A
 
 fn registry_client(settings: &Settings, surroundings: &Surroundings) -> Result<RegistryClient> {
     let home_dir = surroundings.home_dir();
+    let retry = RetryPolicy::default();
     RegistryClient::new(RegistrySettings {
         hosts: settings.registries.clone(),
         credentials: CredentialSettings::from_variables(
@@ -117,7 +119,18 @@ fn registry_client(settings: &Settings, surroundings: &Surroundings) -> Result<R
         ),
         connect_timeout: settings.timeouts.connect,
         answer_timeout: settings.timeouts.answer,
-        ..RegistrySettings::default()
+        silence_timeout: settings.timeouts.silence,
+        blob_answer_timeout: settings.timeouts.blob_answer,
+        retry: RetryPolicy {
+            retries: settings.retries.count,
+            retries_when_refused: retry.retries_when_refused.min(settings.retries.count),
+            first_wait: settings.retries.first_wait,
+            longest_wait: settings.retries.longest_wait,
+            ..retry
+        },
+        concurrency: settings.transfers.concurrency,
+        monolithic_limit_bytes: settings.transfers.whole_limit,
+        chunk_bytes: settings.transfers.piece_size,
     })
 }
 

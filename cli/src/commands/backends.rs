@@ -7,7 +7,10 @@ use windlass_core::Result;
 use windlass_core::backend::{Backend, CheckReport, CheckStatus, Feature};
 use windlass_core::backend_registry::BackendSetup;
 use windlass_core::config::{Asked, SelectedBackend, Selection, select};
+use windlass_core::reference::Reference;
+use windlass_core::registry::PushCheck;
 
+use super::preflight;
 use crate::args::{BackendsCommand, Format};
 use crate::backends::RULES;
 use crate::exit_code::ExitCode;
@@ -17,7 +20,7 @@ use crate::session::{Program, Session};
 pub(super) async fn run(command: Option<BackendsCommand>, program: &Program) -> Result<ExitCode> {
     match command.unwrap_or(BackendsCommand::List) {
         BackendsCommand::List => list(program).map(|()| ExitCode::Done),
-        BackendsCommand::Check { names } => check(&names, program).await,
+        BackendsCommand::Check { names, push } => check(&names, &push, program).await,
     }
 }
 
@@ -122,16 +125,46 @@ struct Checked {
     good: bool,
     #[serde(flatten)]
     report: CheckReport,
+    /// What a push found out, in fields.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    push: Option<PushCheck>,
 }
 
-async fn check(typed: &[String], program: &Program) -> Result<ExitCode> {
+async fn check(typed: &[String], push: &[String], program: &Program) -> Result<ExitCode> {
     let session = program.session(None)?;
     session.output.refuse_paths()?;
-    let wanted = choose(typed, &session)?;
-    let all = if typed.is_empty() { Some(choose(&names(&session), &session)?) } else { None };
+    let repositories = push.iter().map(|text| text.parse()).collect::<Result<Vec<Reference>>>()?;
+    let mut results = match typed.is_empty() && !repositories.is_empty() {
+        true => Vec::new(),
+        false => check_backends(typed, &session).await?,
+    };
+    for repository in &repositories {
+        let check = session.work(None, async |job| preflight::ask(repository, &session, job).await).await?;
+        let report = preflight::report(&check);
+        let name = format!("push to {}", check.repository);
+        results.push((Checked { name, good: report.is_good(), report, push: Some(check) }, true));
+    }
+    let good = results.iter().all(|(checked, counts)| checked.good || !counts);
+    let checked: Vec<Checked> = results.into_iter().map(|(checked, _)| checked).collect();
+    match session.output.format {
+        Format::Json => session.output.json(&checked)?,
+        Format::Text | Format::Paths => {
+            let style = session.output.result_style();
+            let reports: Vec<String> = checked.iter().map(|checked| as_text(checked, style)).collect();
+            session.output.result(&reports.join("\n"))?;
+        }
+    }
+    Ok(if good { ExitCode::Done } else { ExitCode::Unavailable })
+}
+
+/// Checks the backends; with each, whether it decides the exit code: one that nobody asked for may
+/// be missing on this machine.
+async fn check_backends(typed: &[String], session: &Session<'_>) -> Result<Vec<(Checked, bool)>> {
+    let wanted = choose(typed, session)?;
+    let all = if typed.is_empty() { Some(choose(&names(session), session)?) } else { None };
     let mut checked = Vec::new();
     for chosen in &all.as_ref().unwrap_or(&wanted).backends {
-        let report = match create(chosen, &session) {
+        let report = match create(chosen, session) {
             Ok(backend) => {
                 session.work(None, async |job| job.run(async { Ok(backend.check(job).await) }).await).await?
             }
@@ -141,25 +174,19 @@ async fn check(typed: &[String], program: &Program) -> Result<ExitCode> {
                 report
             }
         };
-        checked.push(Checked { name: chosen.name.clone(), good: report.is_good(), report });
+        let counts = wanted.backends.iter().any(|wanted| wanted.name == chosen.name);
+        let checked_one = Checked { name: chosen.name.clone(), good: report.is_good(), report, push: None };
+        checked.push((checked_one, counts));
     }
-    match session.output.format {
-        Format::Json => session.output.json(&checked)?,
-        Format::Text | Format::Paths => {
-            let reports: Vec<String> =
-                checked.iter().map(|checked| as_text(checked, session.output.result_style())).collect();
-            session.output.result(&reports.join("\n"))?;
-        }
-    }
-    // A backend that nobody asked for may be missing on this machine.
-    let is_wanted = |name: &str| wanted.backends.iter().any(|wanted| wanted.name == name);
-    let good = checked.iter().all(|checked| checked.good || !is_wanted(&checked.name));
-    Ok(if good { ExitCode::Done } else { ExitCode::Unavailable })
+    Ok(checked)
 }
 
 fn as_text(checked: &Checked, style: Style) -> String {
-    let verdict =
-        if checked.good { style.good("builds will work") } else { style.failure("builds will fail") };
+    let what = if checked.push.is_some() { "pushes" } else { "builds" };
+    let verdict = match checked.good {
+        true => style.good(&format!("{what} will work")),
+        false => style.failure(&format!("{what} will fail")),
+    };
     let mut text = format!("{}: {verdict}\n", style.bold(&checked.name));
     let width = checked.report.items.iter().map(|item| item.what.chars().count()).max().unwrap_or(0);
     for item in &checked.report.items {

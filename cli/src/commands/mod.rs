@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod image;
 mod plan;
+mod preflight;
 
 use windlass_core::Result;
 

@@ -55,3 +55,52 @@ fn the_doctor_says_what_is_wrong_and_what_to_do_next() {
     assert!(outcome.stdout.contains("FAILED") && outcome.stdout.contains("hint:"), "{outcome:#?}");
     sandbox.run(&["backends", "check", "dcoker"]).refused(2, &["did you mean `docker`?"]);
 }
+
+/// A registry that answers every request with one status, and lists what it was asked.
+fn registry(status: &'static str) -> (String, std::sync::mpsc::Receiver<String>) {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let host = listener.local_addr().expect("address").to_string();
+    let (asked, seen) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("connection");
+            let mut lines = BufReader::new(stream.try_clone().expect("clone")).lines().map_while(Result::ok);
+            let line = lines.next().unwrap_or_default();
+            while lines.next().is_some_and(|line| !line.is_empty()) {}
+            if asked.send(line).is_err() {
+                return;
+            }
+            let head = "Location: /up/1\r\nConnection: close\r\nContent-Length: 0";
+            stream.write_all(format!("HTTP/1.1 {status}\r\n{head}\r\n\r\n").as_bytes()).expect("answered");
+        }
+    });
+    (host, seen)
+}
+
+#[test]
+fn the_preflight_of_a_push_sends_nothing() {
+    let sandbox = Sandbox::with(&[]);
+    let (host, seen) = registry("202 Accepted");
+    let reference = format!("{host}/acme/app:1");
+    let text = sandbox.run(&["backends", "check", "--push", &reference]).done();
+    assert!(text.starts_with(&format!("push to {host}/acme/app: pushes will work\n")), "{text}");
+    assert!(text.contains("plain http, asks for no credential") && text.contains("allowed"), "{text}");
+    let asked: Vec<String> = seen.try_iter().collect();
+    assert_eq!(asked, ["POST /v2/acme/app/blobs/uploads/ HTTP/1.1", "DELETE /up/1 HTTP/1.1"]);
+    let json = sandbox.run(&["backends", "check", "oci", "--push", &reference, "--format", "json"]).json();
+    assert_eq!((&json[0]["name"], &json[1]["good"]), (&"oci".into(), &true.into()));
+    assert_eq!(json[1]["push"]["allowed"], true);
+    assert_eq!(json[1]["push"]["authentication"], "none");
+}
+
+#[test]
+fn the_preflight_says_why_a_push_would_be_refused() {
+    let sandbox = Sandbox::with(&[]);
+    let (host, _seen) = registry("403 Forbidden");
+    let outcome = sandbox.run(&["backends", "check", "--push", &format!("{host}/acme/app")]);
+    assert_eq!(outcome.code, Some(3), "{outcome:#?}");
+    assert!(outcome.stdout.contains("pushes will fail"), "{outcome:#?}");
+    assert!(outcome.stdout.contains("403") && outcome.stdout.contains("docker login"), "{outcome:#?}");
+    sandbox.run(&["backends", "check", "--push", "Not A Reference"]).refused(2, &["invalid image reference"]);
+}

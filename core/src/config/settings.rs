@@ -37,6 +37,10 @@ pub struct Settings {
     pub limits: LimitSection,
     /// `[timeouts]`
     pub timeouts: TimeoutSection,
+    /// `[retries]`
+    pub retries: RetrySection,
+    /// `[transfers]`
+    pub transfers: TransferSection,
     /// `[environments.NAME]`
     #[serde(default)]
     pub environments: BTreeMap<String, EnvironmentSettings>,
@@ -103,6 +107,38 @@ pub struct TimeoutSection {
     /// The longest that a registry may take to answer a request.
     #[serde(deserialize_with = "milliseconds")]
     pub answer: Duration,
+    /// The longest that a transfer may stand still.
+    #[serde(deserialize_with = "milliseconds")]
+    pub silence: Duration,
+    /// The longest that a registry may take over a blob once it has all of it.
+    #[serde(deserialize_with = "milliseconds")]
+    pub blob_answer: Duration,
+}
+
+/// `[retries]`: how often and when something is tried again at a registry.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RetrySection {
+    /// How many times after the first.
+    pub count: u32,
+    /// The first wait; it doubles each time.
+    #[serde(deserialize_with = "milliseconds")]
+    pub first_wait: Duration,
+    /// The longest wait.
+    #[serde(deserialize_with = "milliseconds")]
+    pub longest_wait: Duration,
+}
+
+/// `[transfers]`: how blobs go to registries and come from them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TransferSection {
+    /// How many at a time.
+    pub concurrency: usize,
+    /// The bytes up to which a blob is sent in one request.
+    pub whole_limit: u64,
+    /// The bytes of a piece of a larger one.
+    pub piece_size: u64,
 }
 
 /// `[environments.NAME]`: what `--env NAME` chooses.

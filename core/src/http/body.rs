@@ -9,20 +9,24 @@ use super::client::describe_failure;
 use super::retry::Failure;
 use crate::error::{Error, ErrorKind};
 
-/// How long a server may say nothing while it sends.
-pub(crate) const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a server may say nothing while it sends, where no setting says otherwise.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// So much of an error page is read; what the user sees of it is shorter.
 const EXCERPT_LIMIT_BYTES: u64 = 16 * 1024;
 
 /// Reads the next piece of a body; `None` at its end.
 ///
 /// # Errors
-/// A transient failure if the connection breaks, or nothing arrives for a minute.
-pub(crate) async fn next_piece(server: &str, response: &mut Response) -> Result<Option<Bytes>, Failure> {
-    match tokio::time::timeout(IDLE_LIMIT, response.chunk()).await {
+/// A transient failure if the connection breaks, or nothing arrives for as long as `silence`.
+pub(crate) async fn next_piece(
+    server: &str,
+    response: &mut Response,
+    silence: Duration,
+) -> Result<Option<Bytes>, Failure> {
+    match tokio::time::timeout(silence, response.chunk()).await {
         Ok(piece) => piece.map_err(|error| describe_failure(server, error)),
         Err(_) => {
-            let message = format!("`{server}` sent nothing for {} s", IDLE_LIMIT.as_secs());
+            let message = format!("`{server}` sent nothing for {} s", silence.as_secs());
             Err(Failure::transient(Error::new(ErrorKind::TimedOut, message)))
         }
     }
@@ -31,10 +35,21 @@ pub(crate) async fn next_piece(server: &str, response: &mut Response) -> Result<
 /// Reads a whole small body.
 ///
 /// # Errors
-/// `UnexpectedAnswer` if it is larger than `limit_bytes`; a transient failure if it breaks off.
-pub async fn read_capped(server: &str, mut response: Response, limit_bytes: u64) -> Result<Bytes, Failure> {
+/// `UnexpectedAnswer` if it is larger than `limit_bytes`; a transient failure if it breaks off, or
+/// nothing arrives for a minute.
+pub async fn read_capped(server: &str, response: Response, limit_bytes: u64) -> Result<Bytes, Failure> {
+    read_capped_within(server, response, limit_bytes, IDLE_LIMIT).await
+}
+
+/// As [`read_capped`], with another limit for silence.
+pub(crate) async fn read_capped_within(
+    server: &str,
+    mut response: Response,
+    limit_bytes: u64,
+    silence: Duration,
+) -> Result<Bytes, Failure> {
     let mut body = BytesMut::new();
-    while let Some(piece) = next_piece(server, &mut response).await? {
+    while let Some(piece) = next_piece(server, &mut response, silence).await? {
         if (body.len() + piece.len()) as u64 > limit_bytes {
             let message = format!("`{server}` sent more than {limit_bytes} bytes for a small document");
             return Err(Error::new(ErrorKind::UnexpectedAnswer, message).into());
@@ -45,9 +60,9 @@ pub async fn read_capped(server: &str, mut response: Response, limit_bytes: u64)
 }
 
 /// Reads the beginning of an error page, as far as it arrives.
-pub async fn read_excerpt(server: &str, mut response: Response) -> Bytes {
+pub(crate) async fn read_excerpt(server: &str, mut response: Response, silence: Duration) -> Bytes {
     let mut body = BytesMut::new();
-    while let Ok(Some(piece)) = next_piece(server, &mut response).await {
+    while let Ok(Some(piece)) = next_piece(server, &mut response, silence).await {
         let room = (EXCERPT_LIMIT_BYTES as usize).saturating_sub(body.len());
         body.extend_from_slice(&piece[..piece.len().min(room)]);
         if room == 0 {

@@ -4,7 +4,7 @@ mod body;
 mod client;
 mod retry;
 
-pub(crate) use body::next_piece;
-pub use body::{read_capped, read_excerpt};
+pub use body::read_capped;
+pub(crate) use body::{next_piece, read_capped_within, read_excerpt};
 pub use client::{HttpSettings, describe_failure};
 pub use retry::{Attempts, Failure, RetryPolicy, retry_after};

@@ -219,7 +219,7 @@ impl Fetch<'_> {
             }
             None => *received_bytes,
         };
-        while let Some(mut piece) = next_piece(registry, response).await? {
+        while let Some(mut piece) = next_piece(registry, response, endpoint.silence_timeout).await? {
             let skipped = skip.min(piece.len() as u64);
             skip -= skipped;
             piece = piece.slice(skipped as usize..);

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::{Client, RequestBuilder, Response};
 use url::Url;
 
 use super::settings::{HostSettings, RegistrySettings, api_host};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::http::{Failure, HttpSettings, describe_failure};
+use crate::http::{Failure, HttpSettings, describe_failure, read_capped_within};
 use crate::reference::is_loopback;
 
 /// One registry as it is reached.
@@ -22,6 +23,10 @@ pub(super) struct Endpoint {
     settings: HttpSettings,
     /// How long it may take to answer.
     pub(super) answer_timeout: Duration,
+    /// How long a transfer may stand still.
+    pub(super) silence_timeout: Duration,
+    /// How long it may take over a whole blob.
+    pub(super) blob_answer_timeout: Duration,
 }
 
 impl Endpoint {
@@ -51,6 +56,8 @@ impl Endpoint {
             http: http_settings.client()?,
             settings: http_settings,
             answer_timeout: settings.answer_timeout,
+            silence_timeout: settings.silence_timeout,
+            blob_answer_timeout: settings.blob_answer_timeout,
         })
     }
 
@@ -92,6 +99,19 @@ impl Endpoint {
             Ok(answer) => answer.map_err(|error| describe_failure(server, error)),
             Err(_) => Err(Failure::transient(no_answer(server, self.answer_timeout))),
         }
+    }
+
+    /// Reads a whole small body.
+    ///
+    /// # Errors
+    /// As [`crate::http::read_capped`].
+    pub(super) async fn read_capped(
+        &self,
+        response: Response,
+        server: &str,
+        limit_bytes: u64,
+    ) -> Result<Bytes, Failure> {
+        read_capped_within(server, response, limit_bytes, self.silence_timeout).await
     }
 }
 

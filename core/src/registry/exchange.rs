@@ -20,11 +20,6 @@ use crate::http::{Failure, describe_failure};
 
 /// How often progress is reported, and silence is noticed.
 const TICK: Duration = Duration::from_millis(200);
-/// A connection that takes no more bytes for so long is given up.
-const STALL_LIMIT: Duration = Duration::from_secs(60);
-/// A registry that has the whole blob hashes it before it answers; seen: 1 s a GB, and minutes on
-/// those that copy it to slow storage first.
-const BLOB_ANSWER_LIMIT: Duration = Duration::from_secs(300);
 
 /// A request that can be sent any number of times.
 pub(super) struct Request<'a> {
@@ -118,7 +113,7 @@ impl RegistryClient {
         if response.status().is_success() {
             return Ok(Answer::Success(response));
         }
-        let refusal = Refusal::read(response, &request.server(), &endpoint.registry).await;
+        let refusal = Refusal::read(response, &request.server(), endpoint).await;
         if refusal.is_transient() {
             return Err(refusal.into_failure(&format!("`{}` is not available", request.server()), true));
         }
@@ -168,7 +163,7 @@ async fn send(request: &Request<'_>, authorization: Option<&HeaderValue>) -> Res
         Payload::Stream(source) => {
             let sent = Arc::new(AtomicU64::new(0));
             let answer = builder.body(source.open(sent.clone())).send();
-            watch(answer, *source, &sent, &server).await
+            watch(answer, *source, &sent, request.endpoint, &server).await
         }
     }
 }
@@ -178,6 +173,7 @@ async fn watch(
     answer: impl Future<Output = Result<Response, reqwest::Error>>,
     source: &dyn Source,
     sent: &AtomicU64,
+    endpoint: &Endpoint,
     server: &str,
 ) -> Result<Response, Failure> {
     let mut answer = std::pin::pin!(answer);
@@ -187,7 +183,10 @@ async fn watch(
             Ok(answer) => return answer.map_err(|error| describe_failure(server, error)),
             Err(_) => {
                 let now = sent.load(Ordering::Relaxed);
-                let limit = if now < source.size_bytes() { STALL_LIMIT } else { BLOB_ANSWER_LIMIT };
+                let limit = match now < source.size_bytes() {
+                    true => endpoint.silence_timeout,
+                    false => endpoint.blob_answer_timeout,
+                };
                 if now != last {
                     (last, since) = (now, Instant::now());
                     source.progress(now);

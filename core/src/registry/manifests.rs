@@ -11,7 +11,6 @@ use super::exchange::{Answer, Payload, Request};
 use crate::backend::Job;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::http::read_capped;
 use crate::image::media_type::ACCEPTED_DOCUMENTS;
 use crate::image::{DOCUMENT_LIMIT_BYTES, Descriptor};
 use crate::reference::Reference;
@@ -123,10 +122,14 @@ impl RegistryClient {
         let announced = digest_header(response.headers());
         let media_type = media_type(response.headers());
         let registry = reference.registry();
+        let endpoint = self.endpoint(registry)?;
         // A body that breaks off is fetched anew by the caller's next build; it is a few KiB.
         let bytes = job
             .run(async {
-                read_capped(registry, response, DOCUMENT_LIMIT_BYTES).await.map_err(|f| f.into_error())
+                endpoint
+                    .read_capped(response, registry, DOCUMENT_LIMIT_BYTES)
+                    .await
+                    .map_err(|f| f.into_error())
             })
             .await?;
         let digest = Digest::of(&bytes);

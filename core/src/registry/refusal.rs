@@ -5,6 +5,7 @@ use std::time::Duration;
 use oci_distribution::errors::{OciEnvelope, OciErrorCode};
 use reqwest::{Response, StatusCode};
 
+use super::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind};
 use crate::http::{Failure, read_excerpt, retry_after};
 
@@ -23,10 +24,10 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// Reads the answer of `server`, which is the registry or one of its helpers.
-    pub(super) async fn read(response: Response, server: &str, registry: &str) -> Self {
+    pub(super) async fn read(response: Response, server: &str, endpoint: &Endpoint) -> Self {
         let status = response.status();
         let retry_after = retry_after(response.headers(), jiff::Timestamp::now());
-        let body = read_excerpt(server, response).await;
+        let body = read_excerpt(server, response, endpoint.silence_timeout).await;
         let (codes, text) = understand(&body);
         let mut words = format!("`{server}` answered {}", status.as_u16());
         match (text.is_empty(), status.canonical_reason()) {
@@ -34,7 +35,7 @@ impl Refusal {
             (true, Some(reason)) => words = format!("{words} {reason}"),
             (true, None) => {}
         }
-        Self { status, codes, registry: registry.to_owned(), words, retry_after }
+        Self { status, codes, registry: endpoint.registry.clone(), words, retry_after }
     }
 
     /// Says whether the registry may answer otherwise in a moment.

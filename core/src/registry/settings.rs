@@ -23,6 +23,11 @@ pub struct RegistrySettings {
     pub connect_timeout: Duration,
     /// How long a registry may take to answer once it has the whole request. Default: 60 s.
     pub answer_timeout: Duration,
+    /// How long a transfer may stand still before it is broken off. Default: 60 s.
+    pub silence_timeout: Duration,
+    /// How long a registry may take over a blob once it has all of it. Default: 5 minutes: it hashes
+    /// the blob first (seen: 1 s a GB), and some copy it to slow storage.
+    pub blob_answer_timeout: Duration,
     /// How many blobs of one image are sent or fetched at a time. Default: 4.
     pub concurrency: usize,
     /// Blobs up to this size are sent in one request. Default: 64 MiB.
@@ -40,6 +45,8 @@ impl Default for RegistrySettings {
             retry: RetryPolicy::default(),
             connect_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(60),
+            silence_timeout: Duration::from_secs(60),
+            blob_answer_timeout: Duration::from_secs(300),
             concurrency: 4,
             monolithic_limit_bytes: 64 << 20,
             chunk_bytes: 16 << 20,

@@ -11,7 +11,6 @@ use super::endpoint::Endpoint;
 use super::exchange::{Answer, Request};
 use crate::backend::Job;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::http::read_capped;
 use crate::reference::Reference;
 
 /// A page of tags is not larger; seen: registries that send tens of thousands at once.
@@ -64,7 +63,10 @@ impl RegistryClient {
         let registry = repository.registry();
         let next = next_page(&url, response.headers()).filter(|next| endpoint.owns(next));
         let read = async {
-            read_capped(registry, response, PAGE_LIMIT_BYTES).await.map_err(|failure| failure.into_error())
+            endpoint
+                .read_capped(response, registry, PAGE_LIMIT_BYTES)
+                .await
+                .map_err(|failure| failure.into_error())
         };
         let body = job.run(read).await?;
         let page: Page = serde_json::from_slice(&body).or_error(ErrorKind::UnexpectedAnswer, || {

@@ -16,7 +16,7 @@ use super::endpoint::Endpoint;
 use super::refusal::Refusal;
 use crate::credentials::Credential;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Failure, read_capped};
+use crate::http::Failure;
 
 /// A token lives so long when the token server does not say: `token.md`.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
@@ -132,9 +132,9 @@ impl Exchange<'_> {
         let asked = Instant::now();
         let response = self.endpoint.send(request, &self.server).await?;
         if !response.status().is_success() {
-            return Ok(Err(Refusal::read(response, &self.server, &self.endpoint.registry).await));
+            return Ok(Err(Refusal::read(response, &self.server, self.endpoint).await));
         }
-        let body = read_capped(&self.server, response, TOKEN_LIMIT_BYTES).await?;
+        let body = self.endpoint.read_capped(response, &self.server, TOKEN_LIMIT_BYTES).await?;
         Ok(Ok(read(&body, asked).ok_or_else(|| {
             let message = format!("the token server `{}` sent no token", self.server);
             Error::new(ErrorKind::UnexpectedAnswer, message)
