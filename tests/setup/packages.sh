@@ -2,15 +2,17 @@
 # Installs the Debian packages that the tests need. Does nothing, quickly, when all of them are there.
 #
 # Everything comes from the machine's own Debian mirror. On bookworm the engine, its client and buildx come from
-# trixie (bookworm's engine has BuildKit 0.8, which is too old to be a peer); a pin keeps every other package where it is.
+# trixie (bookworm's engine has BuildKit 0.8, which is too old to be a peer), and so does oras, which bookworm lacks;
+# a pin keeps every other package where it is.
 set -euo pipefail
 
-engine_packages=(docker.io docker-cli docker-buildx)
+trixie_packages=(docker.io docker-cli docker-buildx oras)
 packages=(
-    "${engine_packages[@]}" iptables      # the engine that the docker backend talks to
-    docker-registry skopeo umoci          # a real registry, and two independent readers of what windlass writes
+    "${trixie_packages[@]}" iptables      # the engine that the docker backend talks to, and a reader (oras)
+    docker-registry skopeo umoci podman   # a real registry, and independent readers of what windlass writes
     debootstrap wget busybox-static       # what the base images are made of
     gcc libc6-dev                         # some crates compile C
+    faketime                              # the clock of a program alone
     git python3 iproute2 util-linux pigz zstd xz-utils        # programs that tests and benchmarks call
     ca-certificates
 )
@@ -52,12 +54,12 @@ if [ "$codename" = bookworm ]; then
         as_root apt-get -q -y install debian-archive-keyring >&2
     fi
     as_root tee /etc/apt/preferences.d/windlass-tests >/dev/null <<EOF
-# Written by windlass' tests/setup/packages.sh: only the engine comes from trixie.
+# Written by windlass' tests/setup/packages.sh: only these come from trixie.
 Package: *
 Pin: release n=trixie
 Pin-Priority: -1
 
-Package: ${engine_packages[*]}
+Package: ${trixie_packages[*]}
 Pin: release n=trixie
 Pin-Priority: 990
 EOF

@@ -19,12 +19,17 @@ const POLL: Duration = Duration::from_millis(20);
 const LOG_TAIL_LINES: usize = 30;
 
 /// True if the server at the other end answers a GET of `path` with 200.
-pub(super) fn answers_ok(mut stream: impl Read + Write, path: &str) -> bool {
+pub(super) fn answers_ok(stream: impl Read + Write, path: &str) -> bool {
+    answers_with(stream, path, "200")
+}
+
+/// True if the server at the other end answers a GET of `path` with this status.
+pub(super) fn answers_with(mut stream: impl Read + Write, path: &str, status: &str) -> bool {
     let mut start = [0; 12];
     let request = format!("GET {path} HTTP/1.0\r\n\r\n");
     stream.write_all(request.as_bytes()).and_then(|()| stream.read_exact(&mut start)).is_ok()
         && start.starts_with(b"HTTP/1.")
-        && start.ends_with(b" 200")
+        && start.ends_with(format!(" {status}").as_bytes())
 }
 
 /// A running program. Dropping it ends the program and waits for that.

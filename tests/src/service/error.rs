@@ -43,6 +43,13 @@ pub enum Error {
     NotRoot,
 }
 
+impl Error {
+    /// The operating system refused something: "could not {what}".
+    pub(super) fn io(what: &str, source: io::Error) -> Self {
+        Self::Io { what: what.to_owned(), source }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,22 +1,31 @@
-//! What tests start: the real engine and the real registry.
+//! What tests start: the real engine and the real registry, a token server, and a proxy that breaks things.
 //!
 //! Each guard owns a program, waits until it answers, and takes everything down again when it is dropped: processes,
 //! mounts, network links, files. Nothing of the machine's own engine is used or touched, so a developer's containers
 //! are safe, and two test runs do not meet.
 //!
-//! Tests do not start these themselves. The `with-services` program does, once for a whole run, and tells tests the
-//! addresses through the environment: see [`from_environment`]. Next: `daemon.rs`, then `dockerd.rs`.
+//! Tests do not start the engine and the common registry themselves. The `with-services` program does, once for a whole
+//! run, and tells tests the addresses through the environment: see [`from_environment`]. Registries of other kinds, and
+//! what stands in front of them, belong to `tests/registries`, which starts them. Next: `daemon.rs`, then `dockerd.rs`.
 
+pub mod certificates;
 mod daemon;
 pub mod dockerd;
 mod error;
+pub mod fault_proxy;
+mod http;
 pub mod registry;
 mod stalled_registry;
+pub mod token_server;
 
+pub use certificates::{Certificate, Certificates};
 pub use dockerd::{Dockerd, ImageStore};
 pub use error::Error;
-pub use registry::Registry;
+pub use fault_proxy::{Act, Fault, FaultProxy, Seen};
+pub use http::{Answer, Head};
+pub use registry::{Registry, RegistryOptions};
 pub use stalled_registry::StalledRegistry;
+pub use token_server::{Asked, IDENTITY_TOKEN, PASSWORD, TokenHabits, TokenServer, USER};
 
 use std::net::TcpListener;
 

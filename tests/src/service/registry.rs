@@ -1,67 +1,141 @@
 //! The real registry (`docker-registry`, which is CNCF distribution) on a loopback port.
 
+use std::fs;
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::daemon::{ANSWER_WITHIN, Daemon, answers_ok};
+use super::certificates::Certificate;
+use super::daemon::{ANSWER_WITHIN, Daemon, answers_with};
+use super::token_server::{ISSUER, SERVICE, TokenServer};
 use super::{Error, free_port};
 
-/// A registry with storage of its own, over plain http and without credentials, in which manifests may be deleted.
+/// `windlass:secret`, as `htpasswd -B -C 5` writes it.
+const ACCOUNTS: &str = "windlass:$2b$05$windlasswindlasswindleaTe11z4/sUAqXjet2vWwFQshIkm.buG\n";
+
+/// How a registry lets clients in.
+#[derive(Debug, Default)]
+pub struct RegistryOptions<'a> {
+    /// It asks for the account [`USER`](super::USER) by Basic.
+    pub accounts: bool,
+    /// It asks for tokens of this server.
+    pub tokens: Option<&'a TokenServer>,
+    /// It speaks TLS with this certificate.
+    pub certificate: Option<&'a Certificate>,
+    /// Clients need a certificate of this authority.
+    pub client_authority: Option<&'a Path>,
+}
+
+/// A registry with storage of its own, in which manifests may be deleted.
 #[derive(Debug)]
 pub struct Registry {
     // Dropped in this order: the program first, then its files.
     _daemon: Daemon,
-    _directory: TempDir,
+    directory: TempDir,
     address: String,
 }
 
 impl Registry {
+    /// Starts an empty registry over plain http and without credentials, and waits until it answers.
+    ///
+    /// # Errors
+    /// As [`start_with`](Self::start_with).
+    pub fn start() -> Result<Self, Error> {
+        Self::start_with(&RegistryOptions::default())
+    }
+
     /// Starts an empty registry and waits until it answers.
     ///
     /// # Errors
     /// `Exited` or `Silent` if it does not answer; `Io` if it, its directory or its port cannot be had.
-    pub fn start() -> Result<Self, Error> {
-        let io = |what: &str| {
-            let what = what.to_owned();
-            move |source| Error::Io { what, source }
-        };
+    pub fn start_with(options: &RegistryOptions<'_>) -> Result<Self, Error> {
         let directory = tempfile::Builder::new()
             .prefix("windlass-registry.")
             .tempdir()
-            .map_err(io("make a directory for the registry"))?;
+            .map_err(|source| Error::io("make a directory for the registry", source))?;
         let address = format!("127.0.0.1:{}", free_port()?);
-        let config = directory.path().join("config.yml");
-        std::fs::write(&config, config_text(&directory.path().join("storage"), &address))
-            .map_err(io("write the registry's configuration"))?;
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, text)
+                .map_err(|source| Error::io("write the registry's configuration", source))?;
+            Ok::<_, Error>(path.to_string_lossy().into_owned())
+        };
+        let accounts = write("accounts", ACCOUNTS)?;
+        let config = write(
+            "config.yml",
+            &config_text(options, &directory.path().join("storage"), &address, &accounts),
+        )?;
 
-        let config = config.to_string_lossy();
         let log = directory.path().join("log");
         let mut daemon = Daemon::start("docker-registry", &["serve", &config], &log)?;
+        let status = if options.accounts || options.tokens.is_some() { "401" } else { "200" };
         daemon.wait_until(|| {
-            // What every registry answers: distribution-spec, "determining support".
+            // What every registry answers: distribution-spec, "determining support". One with TLS listens last.
             TcpStream::connect(&address).is_ok_and(|stream| {
-                stream.set_read_timeout(Some(ANSWER_WITHIN)).is_ok() && answers_ok(stream, "/v2/")
+                options.certificate.is_some()
+                    || stream.set_read_timeout(Some(ANSWER_WITHIN)).is_ok()
+                        && answers_with(stream, "/v2/", status)
             })
         })?;
-        Ok(Self { _daemon: daemon, _directory: directory, address })
+        Ok(Self { _daemon: daemon, directory, address })
     }
 
     /// `127.0.0.1:PORT`: what comes before the repository in an image reference.
     pub fn address(&self) -> &str {
         &self.address
     }
+
+    /// The uploads to a repository that are open at this moment, or were left so.
+    pub fn open_uploads(&self, repository: &str) -> Vec<PathBuf> {
+        let uploads = self.repository(repository).join("_uploads");
+        fs::read_dir(uploads).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    }
+
+    /// The digests (hex) of the blobs that a repository has.
+    pub fn blobs(&self, repository: &str) -> Vec<String> {
+        let blobs = self.repository(repository).join("_layers/sha256");
+        let entries = fs::read_dir(blobs).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Where distribution keeps what belongs to a repository.
+    fn repository(&self, repository: &str) -> PathBuf {
+        self.directory.path().join("storage/docker/registry/v2/repositories").join(repository)
+    }
 }
 
-fn config_text(storage: &Path, address: &str) -> String {
-    format!(
+fn config_text(options: &RegistryOptions<'_>, storage: &Path, address: &str, accounts: &str) -> String {
+    let mut text = format!(
         "version: 0.1\n\
          log: {{level: info, accesslog: {{disabled: false}}}}\n\
          storage:\n  \
            filesystem: {{rootdirectory: '{}'}}\n  \
            delete: {{enabled: true}}\n\
-         http: {{addr: '{address}', secret: not-a-secret}}\n",
+         http:\n  \
+           addr: '{address}'\n  \
+           secret: not-a-secret\n",
         storage.display()
-    )
+    );
+    if let Some(files) = options.certificate {
+        text += &format!(
+            "  tls:\n    certificate: '{}'\n    key: '{}'\n",
+            files.certificate.display(),
+            files.key.display()
+        );
+        if let Some(authority) = options.client_authority {
+            text += &format!("    clientcas: ['{}']\n", authority.display());
+        }
+    }
+    if options.accounts {
+        text += &format!("auth:\n  htpasswd: {{realm: windlass tests, path: '{accounts}'}}\n");
+    }
+    if let Some(tokens) = options.tokens {
+        text += &format!(
+            "auth:\n  token:\n    realm: '{}'\n    service: '{SERVICE}'\n    issuer: '{ISSUER}'\n    rootcertbundle: '{}'\n",
+            tokens.realm(),
+            tokens.certificate().display()
+        );
+    }
+    text
 }
