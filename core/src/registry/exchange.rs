@@ -91,6 +91,34 @@ impl RegistryClient {
         }
     }
 
+    /// As [`RegistryClient::exchange`], and reads the body of a success, which is small; one that
+    /// breaks off is asked for again.
+    pub(super) async fn exchange_document(
+        &self,
+        request: &Request<'_>,
+        limit_bytes: u64,
+        job: &Job,
+    ) -> Result<Result<(HeaderMap, Bytes), Refusal>> {
+        let mut attempts = self.inner.settings.retry.attempts(format!("`{}`", request.server()), job);
+        loop {
+            let attempt = async {
+                match self.exchange_once(request, job).await? {
+                    Answer::Refused(refusal) => Ok(Err(refusal)),
+                    Answer::Success(response) => {
+                        let headers = response.headers().clone();
+                        let server = request.server();
+                        let body = request.endpoint.read_capped(response, &server, limit_bytes).await?;
+                        Ok(Ok((headers, body)))
+                    }
+                }
+            };
+            match job.run(async { Ok(attempt.await) }).await? {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => attempts.again(failure).await?,
+            }
+        }
+    }
+
     /// Sends a request once; again only to show who we are.
     pub(super) async fn exchange_once(&self, request: &Request<'_>, job: &Job) -> Result<Answer, Failure> {
         let authenticator = &self.inner.authenticator;

@@ -242,3 +242,15 @@ async fn tags_come_in_pages() {
     let tags = client.tags(&reference(&endless.host), &Job::silent()).await.expect("listed");
     assert_eq!((tags, endless.lines().len()), (Vec::new(), 1));
 }
+
+#[tokio::test]
+async fn a_document_that_breaks_off_is_asked_for_again() {
+    let fake = Fake::start(|seen: &Seen| match seen.before {
+        0 => manifest().cut_after(3),
+        _ => manifest(),
+    })
+    .await;
+    let (client, _dir) = client(None);
+    client.manifest(&reference(&fake.host), &Job::silent()).await.expect("whole");
+    assert_eq!(fake.lines().len(), 2);
+}
