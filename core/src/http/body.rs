@@ -10,7 +10,7 @@ use super::retry::Failure;
 use crate::error::{Error, ErrorKind};
 
 /// How long a server may say nothing while it sends, where no setting says otherwise.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
+pub const IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// So much of an error page is read; what the user sees of it is shorter.
 const EXCERPT_LIMIT_BYTES: u64 = 16 * 1024;
 

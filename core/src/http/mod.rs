@@ -5,7 +5,7 @@ mod client;
 mod failure;
 mod retry;
 
-pub use body::{next_piece, read_capped};
+pub use body::{IDLE_LIMIT, next_piece, read_capped};
 pub(crate) use body::{read_capped_within, read_excerpt};
 pub use client::HttpSettings;
 pub use failure::describe_failure;
