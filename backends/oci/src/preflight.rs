@@ -11,7 +11,7 @@ use crate::mode::ModeChange;
 /// Checks everything that the target needs, as far as the Dockerfile alone says it.
 ///
 /// # Errors
-/// `Unsupported` for RUN, ADD of addresses, and flags this backend does not know; `InvalidDockerfile`
+/// `Unsupported` for RUN and for flags this backend does not know; `InvalidDockerfile`
 /// for what no backend would build.
 pub(crate) fn check(dockerfile: &Dockerfile, plan: &StagePlan, request: &BuildRequest) -> Result<()> {
     for (stage, resolved) in dockerfile.stages.iter().zip(&plan.stages) {
@@ -52,12 +52,12 @@ pub(crate) fn check_instruction(dockerfile: &Dockerfile, instruction: &Instructi
 }
 
 fn check_copy(copy: &Copy, add: bool) -> Option<Error> {
-    if let Some(refusal) = copy.sources.iter().find_map(|source| instructions::refuse_remote(source, add)) {
+    // What comes out of variables is seen when the instruction's turn comes.
+    let plain = |text: &&String| !text.contains('$');
+    let sources: Vec<String> = copy.sources.iter().filter(plain).cloned().collect();
+    let checksum = copy.checksum.clone().filter(|text| plain(&text) && sources.len() == copy.sources.len());
+    if let Err(refusal) = instructions::remote_sources(&sources, checksum, copy.keep_git_dir, add) {
         return Some(refusal);
-    }
-    if copy.checksum.is_some() || copy.keep_git_dir.is_some() {
-        let message = "`--checksum` and `--keep-git-dir` are for addresses and git repositories";
-        return Some(Error::new(ErrorKind::InvalidDockerfile, message));
     }
     let mode = copy.chmod.as_deref().filter(|mode| !mode.contains('$'));
     mode.and_then(|mode| ModeChange::parse(mode).err())

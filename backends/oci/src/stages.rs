@@ -1,5 +1,6 @@
 //! Interpreting stages: only those that the target needs, each once, and at the same time.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use windlass_core::request::{BuildRequest, NamedContext};
 
 use crate::base::Bases;
 use crate::instructions::{self, Expanded, Origin};
+use crate::layer::Change;
 use crate::owner::{Owner, OwnerSpec};
 use crate::preflight;
 use crate::schedule::{self, OnceEach, Waits};
@@ -38,6 +40,8 @@ pub(crate) struct Interpreter<'a> {
     jobs: Vec<Job>,
     stages: OnceEach<usize, Arc<Stage>>,
     waits: Waits,
+    /// The stages whose layers become those of the image.
+    exported: BTreeSet<usize>,
 }
 
 impl<'a> Interpreter<'a> {
@@ -58,8 +62,26 @@ impl<'a> Interpreter<'a> {
         let plan = StagePlan::new(dockerfile, &PlanInput::of(request, &platform, &host))?;
         let jobs = schedule::jobs(job, plan.stages.len());
         let (stages, waits) = Default::default();
-        let interpreter =
-            Self { dockerfile, request, plan, platform, created, bases, workshop, jobs, stages, waits };
+        let mut exported = BTreeSet::from([plan.target]);
+        let mut stage = plan.target;
+        while let Base::Stage(base) = plan.stages[stage].base
+            && exported.insert(base)
+        {
+            stage = base;
+        }
+        let interpreter = Self {
+            dockerfile,
+            request,
+            plan,
+            platform,
+            created,
+            bases,
+            workshop,
+            jobs,
+            stages,
+            waits,
+            exported,
+        };
         interpreter.note_what_is_written();
         Ok(interpreter)
     }
@@ -164,6 +186,9 @@ impl<'a> Interpreter<'a> {
             }
             base => {
                 let mut stage = self.base(&base, &platform, &self.jobs[index]).await.map_err(located)?;
+                if let Some(ahead) = self.workshop.ahead.as_ref().filter(|_| self.exported.contains(&index)) {
+                    ahead.send(stage.layers.iter().map(|layer| layer.descriptor.clone()));
+                }
                 let triggers = std::mem::take(&mut stage.config.config.on_build);
                 (stage, triggers)
             }
@@ -258,9 +283,16 @@ impl<'a> Interpreter<'a> {
         location: Location,
         name: String,
     ) -> Result<Stage> {
-        let expanded = Expanded::new(&stage, copy, add, Expander::new(self.dockerfile.escape))?;
+        let mut expanded = Expanded::new(&stage, copy, add, Expander::new(self.dockerfile.escape))?;
         let job = &self.jobs[index];
-        let origin = self.origin(index, copy.from.as_deref(), &stage.platform, location).await?;
+        for (source, wanted) in &expanded.wanted {
+            let fetched = self.workshop.remotes.fetch(wanted, &self.workshop.sources, job).await?;
+            expanded.fetched.insert(source.clone(), fetched);
+        }
+        let origin = match expanded.has_paths() {
+            true => self.origin(index, copy.from.as_deref(), &stage.platform, location).await?,
+            false => Origin::nothing(),
+        };
         if origin.context.is_none() {
             self.fetch(instructions::layers_read(&expanded, &origin.tree)?, job).await?;
         }
@@ -272,12 +304,11 @@ impl<'a> Interpreter<'a> {
             None => None,
         };
         let workshop = self.workshop.clone();
-        let step = job.events.step(name);
         let work = move |job: &Job| {
-            let result = instructions::copy(&mut stage, &expanded, &origin, owner, &workshop, &step, job);
-            step.end(result).map(|()| stage)
+            let change = instructions::copy(&mut stage, &expanded, &origin, owner, &workshop, job)?;
+            Ok((stage, Some(change)))
         };
-        job.blocking(work).await
+        self.change(index, name, work).await
     }
 
     async fn workdir(&self, index: usize, mut stage: Stage, path: &str, name: String) -> Result<Stage> {
@@ -287,12 +318,39 @@ impl<'a> Interpreter<'a> {
         let user = stage.config.config.user.clone();
         let owner = if user.is_empty() { None } else { Some(self.owner(&mut stage, &user, job).await?) };
         let workshop = self.workshop.clone();
-        let step = job.events.step(name);
         let work = move |job: &Job| {
-            let result = instructions::workdir(&mut stage, &path, owner, &workshop, &step, job);
-            step.end(result).map(|()| stage)
+            let change = instructions::workdir(&mut stage, &path, owner, &workshop, job)?;
+            Ok((stage, change))
         };
-        job.blocking(work).await
+        self.change(index, name, work).await
+    }
+
+    /// Changes the files of a stage, and adds the layer of it: one step of the build.
+    async fn change(
+        &self,
+        index: usize,
+        name: String,
+        work: impl FnOnce(&Job) -> Result<(Stage, Option<Change>)> + Send + 'static,
+    ) -> Result<Stage> {
+        let job = &self.jobs[index];
+        let step = Arc::new(job.events.step(name));
+        let make = async {
+            let (mut stage, change) = job.blocking(work).await?;
+            let Some(change) = change else { return Ok((stage, false)) };
+            let (created_by, whole) = (change.created_by.clone(), change.whole);
+            let made = self.workshop.layer(change, self.exported.contains(&index), &step, job).await?;
+            stage.tree = Some(made.tree).filter(|_| whole);
+            stage.record_layer(created_by, made.layer);
+            Ok((stage, made.reused))
+        };
+        let result = make.await;
+        // Nobody else has the step any more.
+        match (Arc::into_inner(step), &result) {
+            (Some(step), Ok((_, true))) => step.cached(),
+            (Some(step), _) => return step.end(result).map(|(stage, _)| stage),
+            (None, _) => {}
+        }
+        result.map(|(stage, _)| stage)
     }
 
     /// The files that a COPY takes from.

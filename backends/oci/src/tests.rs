@@ -19,6 +19,8 @@ use windlass_core::request::{BuildRequest, BuiltImage, DockerfileSource, NamedCo
 
 use crate::{Oci, OciConfig};
 
+mod reuse;
+
 /// A context and a Dockerfile, and where they are built.
 struct Bench {
     dir: TempDir,

@@ -42,7 +42,7 @@ pub use layout_import::{NamedImage, import_layout};
 pub use node::{Node, NodeKind};
 pub use prune::Pruned;
 pub use pull::{FetchLayers, Pulled, fetch_blobs, fetch_missing, pull};
-pub use push::{PushSummary, push};
+pub use push::{PushSummary, push, push_layer};
 pub use references::StoredImage;
 pub use root_filesystem::{root_filesystem_dir, root_filesystem_tar};
 pub use selection::Image;
