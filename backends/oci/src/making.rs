@@ -38,6 +38,16 @@ struct Order {
     shape: LayerShape,
 }
 
+/// What is known of a layer that is wanted.
+enum Found {
+    /// It was made before, and can be used.
+    Usable(Layer),
+    /// It was made before, and has to be made again.
+    Known,
+    /// It was never made here.
+    Nothing,
+}
+
 impl Workshop {
     /// Makes the layer of a change, or takes the one that was made of the same before. One that the
     /// image will have (`exported`) is sent ahead where the image goes to a registry.
@@ -62,10 +72,11 @@ impl Workshop {
         let (mut tree, order) = job.blocking(arrange).await?;
         let turn = self.turns.lock(BTreeSet::from([order.shape])).await;
         let found = self.find(&order, ahead, job).await?;
-        let reused = found.is_some();
+        let reused = matches!(found, Found::Usable(_));
         let layer = match found {
-            Some(layer) => layer,
-            None => self.make(&order, ahead, step, job).await?,
+            Found::Usable(layer) => layer,
+            Found::Known => self.make(&order, ahead, false, step, job).await?,
+            Found::Nothing => self.make(&order, ahead, true, step, job).await?,
         };
         drop(turn);
         let diff_id = layer.diff_id;
@@ -76,37 +87,39 @@ impl Workshop {
         Ok(Made { layer, tree: job.blocking(settle).await?, reused })
     }
 
-    /// The same layer, if it was made before and is still somewhere.
-    async fn find(&self, order: &Arc<Order>, ahead: Option<&Ahead>, job: &Job) -> Result<Option<Layer>> {
-        let (workshop, order) = (self.clone(), order.clone());
-        let Some(memo) = job.blocking(move |job| workshop.remembered(&order, job)).await? else {
-            return Ok(None);
-        };
+    /// Looks for the same layer, from this build or an earlier one.
+    async fn find(&self, order: &Arc<Order>, ahead: Option<&Ahead>, job: &Job) -> Result<Found> {
+        let (workshop, remembered) = (self.clone(), order.clone());
+        let memo = job.blocking(move |job| workshop.remembered(&remembered, job)).await?;
+        let Some((memo, of_this_build)) = memo else { return Ok(Found::Nothing) };
+        if self.no_cache && !of_this_build {
+            return Ok(Found::Known);
+        }
         let LayerMemo { descriptor, diff_id, .. } = memo;
         if self.store.has_whole(&descriptor) {
             if let Some(ahead) = ahead {
                 ahead.send([descriptor.clone()]);
             }
         } else if !claim(ahead, &descriptor).await {
-            return Ok(None);
+            return Ok(Found::Known);
         }
-        Ok(Some(Layer { descriptor, diff_id }))
+        Ok(Found::Usable(Layer { descriptor, diff_id }))
     }
 
-    /// What is remembered of a layer. Reads files that are not known only if there was a layer that
-    /// differs from this one in contents at most.
-    fn remembered(&self, order: &Order, job: &Job) -> Result<Option<LayerMemo>> {
+    /// What is remembered of a layer, and whether this build made it. Reads files that are not known
+    /// only if there was a layer that differs from this one in contents at most.
+    fn remembered(&self, order: &Order, job: &Job) -> Result<Option<(LayerMemo, bool)>> {
         let of_this_build = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut memos = of_this_build.get(&order.shape).cloned().unwrap_or_default();
+        let made = of_this_build.get(&order.shape).cloned().unwrap_or_default();
         drop(of_this_build);
-        if !self.no_cache {
-            memos.extend(self.store.layer_memos(&order.shape));
-        }
-        if memos.is_empty() {
+        let earlier = self.store.layer_memos(&order.shape);
+        if made.is_empty() && earlier.is_empty() {
             return Ok(None);
         }
         let key = self.key(order, job)?;
-        Ok(memos.into_iter().find(|memo| memo.key == key))
+        let made = made.into_iter().map(|memo| (memo, true));
+        let mut all = made.chain(earlier.into_iter().map(|memo| (memo, false)));
+        Ok(all.find(|(memo, _)| memo.key == key))
     }
 
     /// The key of a layer. Reads the files whose contents are not known yet.
@@ -127,11 +140,15 @@ impl Workshop {
         &self,
         order: &Arc<Order>,
         ahead: Option<&Ahead>,
+        is_new: bool,
         step: &Arc<Step>,
         job: &Job,
     ) -> Result<Layer> {
         let (stream, sink) = match ahead {
-            Some(ahead) if order.plan.size_bytes() >= STREAMED_FROM_BYTES => ahead.stream().await.unzip(),
+            // Of one that there was before, the registry is asked first.
+            Some(ahead) if is_new && order.plan.size_bytes() >= STREAMED_FROM_BYTES => {
+                ahead.stream().await.unzip()
+            }
             _ => (None, None),
         };
         let (workshop, order, step) = (self.clone(), order.clone(), step.clone());
