@@ -18,6 +18,11 @@ pub fn describe_failure(server: &str, error: reqwest::Error) -> Failure {
             .with_source(error)
             .into();
     }
+    if error.is_redirect() {
+        return Error::new(ErrorKind::UnexpectedAnswer, format!("`{server}` sends us round in circles"))
+            .with_source(root_cause(&error))
+            .into();
+    }
     let late = error.is_timeout();
     let (kind, message) = match error.is_connect() {
         true => (ErrorKind::Unavailable, format!("could not reach `{server}`")),

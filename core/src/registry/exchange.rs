@@ -143,7 +143,9 @@ impl RegistryClient {
         }
         let refusal = Refusal::read(response, &request.server(), endpoint).await;
         if refusal.is_transient() {
-            return Err(refusal.into_failure(&format!("`{}` is not available", request.server()), true));
+            let lookup = authenticator.lookup(endpoint, &scope.repository, job).await?;
+            let message = format!("`{}` is not available", request.server());
+            return Err(refusal.into_failure(&message, lookup.found.is_some()));
         }
         Ok(Answer::Refused(refusal))
     }

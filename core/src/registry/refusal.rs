@@ -77,6 +77,10 @@ impl Refusal {
         };
         let hint = match (kind, known) {
             _ if self.hint.is_some() => self.hint,
+            // Docker Hub and others count by address those whom they do not know.
+            (_, false) if self.status == StatusCode::TOO_MANY_REQUESTS => {
+                Some(format!("run `{login}`: registries let accounts do more than strangers"))
+            }
             (ErrorKind::Denied, false) => Some(format!("run `{login}`: there are no credentials for it")),
             (ErrorKind::Denied, true) => {
                 Some(format!("check that your account may do this, or run `{login}` with another one"))
