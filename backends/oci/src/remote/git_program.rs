@@ -118,8 +118,8 @@ impl Git {
         job.check()?;
         let mut command = Command::new("/bin/sh");
         command.args(["-c", WITH_UMASK]).arg(&self.program);
-        SETTINGS.iter().for_each(|setting| drop(command.args(["-c", setting])));
         command
+            .args(SETTINGS.iter().flat_map(|setting| ["-c", setting]))
             .args(arguments)
             .env_clear()
             .envs(&self.environment)
