@@ -63,9 +63,10 @@ impl Sources {
     pub(crate) fn add_context(&self, context: Context, job: &Job) -> Result<usize> {
         let listed = SystemTime::now();
         let entries = context.list(job)?;
-        let in_memory = StatCache::disabled();
-        let cache = if context.root().is_some() { &self.cache } else { &in_memory };
-        let hashes = FileHashes::remembered(&context, &entries, cache, listed);
+        // What is in memory, or was fetched for this build alone, is not met again.
+        let lasting = context.root().is_some_and(|root| !root.starts_with(self.store.dir()));
+        let cache = if lasting { self.cache.clone() } else { StatCache::disabled() };
+        let hashes = FileHashes::remembered(&context, &entries, &cache, listed);
         let mut contexts = self.contexts.write().unwrap_or_else(PoisonError::into_inner);
         let number = contexts.len();
         let tree = Arc::new(tree_of(&entries, number));

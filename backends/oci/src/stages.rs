@@ -441,11 +441,26 @@ impl<'a> Interpreter<'a> {
             Some(NodeKind::File { content, .. }) => *content,
             _ => return Ok(Vec::new()),
         };
-        if let Content::Member { stream: Stream::Layer(diff_id), .. } = content {
+        let (sources, store) = (self.workshop.sources.clone(), self.workshop.store.clone());
+        let mut place = None;
+        if let Content::Member { stream: Stream::Layer(diff_id), member } = content
+            && let Some(layer) = sources.layer(diff_id)
+        {
+            if let Some(kept) = store.kept_file(&layer.digest, member) {
+                return Ok(kept);
+            }
             self.fetch([diff_id], job).await?;
+            place = Some((layer.digest, member));
         }
-        let sources = self.workshop.sources.clone();
-        job.blocking(move |_| sources.read_small(content, PASSWD_LIMIT_BYTES)).await
+        let read = move |_: &Job| {
+            let content = sources.read_small(content, PASSWD_LIMIT_BYTES)?;
+            if let Some((layer, member)) = place {
+                // What is not kept is read again.
+                let _ = store.keep_file(&layer, member, &content);
+            }
+            Ok(content)
+        };
+        job.blocking(read).await
     }
 }
 

@@ -12,6 +12,7 @@ mod blob_writer;
 mod config;
 mod documents;
 mod early_sync;
+mod kept_files;
 mod layer_index;
 mod layer_memo;
 mod layout_export;

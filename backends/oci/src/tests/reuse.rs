@@ -233,3 +233,19 @@ async fn of_several_stages_that_fail_the_first_is_reported() {
     // A stage that the target does not need may be wrong.
     bench.build("FROM scratch AS x\nCOPY first /\nFROM scratch\nCOPY a /\n").await;
 }
+
+#[tokio::test]
+async fn names_of_owners_need_their_layer_only_once() {
+    let bench = Bench::new();
+    bench.write("etc/passwd", "app:x:7:8::/:\n").write("etc/group", "app:x:9:\n").write("a", "1");
+    let base = bench.again("FROM scratch\nCOPY etc /etc/\n").await;
+    let mut request = bench.request("FROM localhost/test\nCOPY --chown=app a /\n");
+    request.outputs[0].kind = windlass_core::output::OutputKind::CacheOnly;
+    bench.run(&request).await.unwrap();
+    // Nobody knows where to get it again.
+    std::fs::remove_file(bench.store().path(&base.layers[0].digest)).unwrap();
+    request.no_cache = true;
+    bench.run(&request).await.unwrap();
+    std::fs::remove_dir_all(bench.store().dir().join("files")).unwrap();
+    assert_eq!(bench.run(&request).await.expect_err("gone").kind(), ErrorKind::NotFound);
+}
