@@ -14,6 +14,9 @@ pub struct HttpSettings {
     pub ca_files: Vec<PathBuf>,
     /// A file with our own certificate and key, PEM, for servers that ask for one.
     pub identity_files: Vec<PathBuf>,
+    /// Trust the system's certificate authorities as well. Default: yes. To read them takes 10 ms, which
+    /// one who talks plain http can do without; redirections to https are then not followed.
+    pub system_roots: bool,
     /// Accept any certificate. Default: no.
     pub insecure: bool,
     /// Go through the proxy of the environment (`HTTPS_PROXY`, `NO_PROXY`). Default: yes.
@@ -30,6 +33,7 @@ impl Default for HttpSettings {
         Self {
             ca_files: Vec::new(),
             identity_files: Vec::new(),
+            system_roots: true,
             insecure: false,
             proxy: true,
             follow_redirects: true,
@@ -49,9 +53,10 @@ impl HttpSettings {
         let mut builder = Client::builder()
             .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(self.connect_timeout)
-            .redirect(match self.follow_redirects {
-                true => redirect::Policy::limited(10),
-                false => redirect::Policy::none(),
+            .redirect(match (self.follow_redirects, self.system_roots) {
+                (true, true) => redirect::Policy::limited(MOST_REDIRECTIONS),
+                (true, false) => redirect::Policy::custom(follow_plain),
+                (false, _) => redirect::Policy::none(),
             })
             .tcp_keepalive(Duration::from_secs(30))
             .danger_accept_invalid_certs(self.insecure);
@@ -70,7 +75,10 @@ impl HttpSettings {
             }
             roots.extend(certificates);
         }
-        builder = builder.tls_certs_merge(roots);
+        builder = match self.system_roots {
+            true => builder.tls_certs_merge(roots),
+            false => builder.tls_certs_only(roots),
+        };
         if let Some(identity) = self.identity()? {
             builder = builder.identity(identity);
         }
@@ -90,6 +98,17 @@ impl HttpSettings {
         let identity = Identity::from_pem(&pem)
             .or_error(ErrorKind::InvalidConfig, || "the client certificate needs a certificate and a key")?;
         Ok(Some(identity))
+    }
+}
+
+/// So many redirections are followed.
+const MOST_REDIRECTIONS: usize = 10;
+
+fn follow_plain(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    match attempt.url().scheme() {
+        "https" => attempt.stop(),
+        _ if attempt.previous().len() > MOST_REDIRECTIONS => attempt.error("too many redirects"),
+        _ => attempt.follow(),
     }
 }
 

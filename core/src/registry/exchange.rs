@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Body, Method, Response, StatusCode};
 use tokio::time::Instant;
 use url::Url;
@@ -185,10 +185,14 @@ async fn send(request: &Request<'_>, authorization: Option<&HeaderValue>) -> Res
     if let Some(authorization) = authorization {
         headers.insert(AUTHORIZATION, authorization.clone());
     }
-    let builder = request.endpoint.http.request(request.method.clone(), request.url.clone()).headers(headers);
+    let client = request.endpoint.client(&request.url)?;
+    let builder = client.request(request.method.clone(), request.url.clone()).headers(headers);
     let server = request.server();
     match &request.payload {
-        Payload::Empty => request.endpoint.send(builder, &server).await,
+        Payload::Empty => {
+            let answer = request.endpoint.send(builder, &server).await?;
+            follow_to_tls(request, answer).await
+        }
         Payload::Bytes(bytes) => request.endpoint.send(builder.body(bytes.clone()), &server).await,
         Payload::Stream(source) => {
             let sent = Arc::new(AtomicU64::new(0));
@@ -196,6 +200,17 @@ async fn send(request: &Request<'_>, authorization: Option<&HeaderValue>) -> Res
             watch(answer, *source, &sent, request.endpoint, &server).await
         }
     }
+}
+
+/// Goes on to where a registry without TLS sends us with TLS: its own client has no roots for that.
+async fn follow_to_tls(request: &Request<'_>, answer: Response) -> Result<Response, Failure> {
+    let location = answer.headers().get(LOCATION).and_then(|to| answer.url().join(to.to_str().ok()?).ok());
+    let asks = matches!(request.method, Method::GET | Method::HEAD) && answer.status().is_redirection();
+    let Some(to) = location.filter(|to| asks && to.scheme() == "https") else { return Ok(answer) };
+    let server = to.host_str().unwrap_or_default().to_owned();
+    let client = request.endpoint.client(&to)?;
+    let onward = client.request(request.method.clone(), to).headers(request.headers.clone());
+    request.endpoint.send(onward, &server).await
 }
 
 /// Waits for the answer to a request with a large body, as long as bytes keep going out.
