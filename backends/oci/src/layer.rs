@@ -1,6 +1,6 @@
 //! Layers: what an instruction changed, as a tar.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
@@ -48,6 +48,19 @@ pub(crate) struct Change {
     pub(crate) created_by: String,
     /// The tree is that of the stage; with `--link` it only has what the instruction made.
     pub(crate) whole: bool,
+}
+
+impl Change {
+    /// The layers that the content of the touched files is in.
+    pub(crate) fn layers_read(&self) -> BTreeSet<Digest> {
+        let content = |path: &Vec<u8>| match self.tree.get(path)?.kind {
+            NodeKind::File { content: Content::Member { stream: Stream::Layer(diff_id), .. }, .. } => {
+                Some(diff_id)
+            }
+            _ => None,
+        };
+        self.touched.paths.keys().filter_map(content).collect()
+    }
 }
 
 /// A layer in the order in which it is written: the touched paths, with their parents as every layer

@@ -19,8 +19,7 @@ pub(crate) fn check(dockerfile: &Dockerfile, plan: &StagePlan, request: &BuildRe
             continue;
         }
         if let Base::Context(name) = &resolved.base
-            && let other @ (NamedContext::Directory(_) | NamedContext::Other(_)) =
-                &request.build_contexts[name]
+            && let other @ NamedContext::Other(_) = &request.build_contexts[name]
         {
             return Err(no_image(name, other).with_source_line(dockerfile.source.line(stage.location)));
         }
@@ -66,19 +65,11 @@ fn check_copy(copy: &Copy, add: bool) -> Option<Error> {
 /// The refusal of a named context where an image is needed.
 pub(crate) fn no_image(name: &str, context: &NamedContext) -> Error {
     match context {
-        NamedContext::Directory(directory) => {
-            let message = format!(
-                "the named context `{name}` is the directory `{}`, not an image",
-                directory.display()
-            );
-            Error::unsupported(Feature::EngineOptions, message)
-                .with_hint(format!("copy from it: `FROM scratch`, then `COPY --from={name} . /`"))
-        }
         NamedContext::Other(text) => {
             let message = format!("the backend `oci` cannot read the named context `{name}`: `{text}`");
             Error::unsupported(Feature::EngineOptions, message)
         }
-        NamedContext::Image(_) | NamedContext::OciLayout { .. } => {
+        NamedContext::Directory(_) | NamedContext::Image(_) | NamedContext::OciLayout { .. } => {
             Error::new(ErrorKind::InvalidDockerfile, format!("the named context `{name}` cannot be a base"))
         }
     }

@@ -1,6 +1,7 @@
 //! Interpreting stages: only those that the target needs, each once, and at the same time.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -185,7 +186,13 @@ impl<'a> Interpreter<'a> {
                 (base.child(), base.config.config.on_build.clone())
             }
             base => {
-                let mut stage = self.base(&base, &platform, &self.jobs[index]).await.map_err(located)?;
+                let start = async {
+                    match self.directory_of(&base) {
+                        Some((name, directory)) => self.on_directory(index, name, directory, &platform).await,
+                        None => self.base(&base, &platform, &self.jobs[index]).await,
+                    }
+                };
+                let mut stage = start.await.map_err(located)?;
                 if let Some(ahead) = self.workshop.ahead.as_ref().filter(|_| self.exported.contains(&index)) {
                     ahead.send(stage.layers.iter().map(|layer| layer.descriptor.clone()));
                 }
@@ -220,6 +227,43 @@ impl<'a> Interpreter<'a> {
                 .map_err(|error| locate(dockerfile, instruction.location, error))?;
         }
         Ok(stage)
+    }
+
+    /// The directory that a base is, if it is a named context of that kind.
+    fn directory_of<'b>(&'b self, base: &'b Base) -> Option<(&'b str, &'b Path)> {
+        let Base::Context(name) = base else { return None };
+        match &self.request.build_contexts[name] {
+            NamedContext::Directory(directory) => Some((name, directory)),
+            _ => None,
+        }
+    }
+
+    /// A stage that begins with the files of a directory: one layer, which is nobody's instruction, and
+    /// the config of `scratch`.
+    async fn on_directory(
+        &self,
+        index: usize,
+        name: &str,
+        directory: &Path,
+        platform: &Platform,
+    ) -> Result<Stage> {
+        let job = &self.jobs[index];
+        let context = self.workshop.named_context(name, directory, &self.request.context, job).await?;
+        let tree = self.workshop.sources.context(context).tree.clone();
+        let origin = Origin { tree, context: Some(context), from: Some(name.to_owned()) };
+        let stage = Stage::on_scratch(platform.clone(), self.created.clone());
+        let (mut from, workshop) = (stage.clone(), self.workshop.clone());
+        let everything = Expanded::everything();
+        let copy = move |job: &Job| instructions::copy(&mut from, &everything, &origin, None, &workshop, job);
+        let change = job.blocking(copy).await?;
+        let step = Arc::new(job.events.step(format!("[context {name}]")));
+        let made = self.workshop.layer(change, self.exported.contains(&index), &step, job).await;
+        let made = match Arc::into_inner(step) {
+            Some(step) => step.end(made)?,
+            None => made?,
+        };
+        self.workshop.sources.add_layer(made.layer.diff_id, made.layer.descriptor.clone());
+        Ok(Stage { tree: Some(made.tree), layers: vec![made.layer], ..stage })
     }
 
     /// A stage as its base begins it.
@@ -293,9 +337,6 @@ impl<'a> Interpreter<'a> {
             true => self.origin(index, copy.from.as_deref(), &stage.platform, location).await?,
             false => Origin::nothing(),
         };
-        if origin.context.is_none() {
-            self.fetch(instructions::layers_read(&expanded, &origin.tree)?, job).await?;
-        }
         if !expanded.link {
             self.read_tree(&mut stage, job).await?;
         }
@@ -337,6 +378,7 @@ impl<'a> Interpreter<'a> {
         let make = async {
             let (mut stage, change) = job.blocking(work).await?;
             let Some(change) = change else { return Ok((stage, false)) };
+            self.fetch(change.layers_read(), job).await?;
             let (created_by, whole) = (change.created_by.clone(), change.whole);
             let made = self.workshop.layer(change, self.exported.contains(&index), &step, job).await?;
             stage.tree = Some(made.tree).filter(|_| whole);

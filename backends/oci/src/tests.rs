@@ -576,9 +576,13 @@ async fn a_directory_can_be_a_named_context() {
     let mut request = bench.request("FROM scratch\nCOPY --from=more o /\n");
     request.build_contexts.insert("more".to_owned(), NamedContext::Directory(other.clone()));
     assert_eq!(bench.outcome(&request).await.file("o"), "644 0:0 \"o\"");
-    let mut request = bench.request("FROM more\n");
+    let mut request = bench.request("FROM more\nENV a=1\nCOPY --from=more o /again\n");
     request.build_contexts.insert("more".to_owned(), NamedContext::Directory(other));
-    assert!(bench.run(&request).await.is_err());
+    let out = bench.outcome(&request).await;
+    assert_eq!((out.file("o"), out.layers.len()), ("644 0:0 \"o\"", 2));
+    assert_eq!(out.image.config.config.working_dir, "/");
+    let made: Vec<bool> = out.image.config.history.iter().map(|entry| !entry.empty_layer).collect();
+    assert_eq!(made, [true, false, true]);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! COPY and ADD
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::mode::ModeChange;
 use crate::owner::Owner;
 use crate::remote::{Fetched, Wanted};
 use crate::stage::Stage;
-use crate::tree::{Content, Node, NodeKind, Stream, Tree};
+use crate::tree::Tree;
 use crate::workshop::Workshop;
 
 /// A COPY or ADD whose words are expanded.
@@ -101,6 +101,26 @@ impl Expanded {
         let checksum = optional(&copy.checksum)?.filter(|text| !text.is_empty());
         let wanted = remote_sources(&expanded.sources, checksum, copy.keep_git_dir, add)?;
         Ok(Self { wanted, ..expanded })
+    }
+
+    /// `COPY / /`
+    pub(crate) fn everything() -> Self {
+        let root = || "/".to_owned();
+        Self {
+            add: false,
+            sources: vec![root()],
+            heredocs: Vec::new(),
+            destination: root(),
+            chown: None,
+            chmod: None,
+            exclude: Vec::new(),
+            parents: false,
+            unpack: false,
+            unpack_remote: false,
+            link: false,
+            wanted: Vec::new(),
+            fetched: BTreeMap::new(),
+        }
     }
 
     /// Says whether a source is a path among the files that are copied from.
@@ -190,31 +210,6 @@ pub(crate) fn remote_sources(
         }
         _ => Ok(wanted),
     }
-}
-
-/// The layers that the sources of a COPY are read from.
-///
-/// # Errors
-/// `InvalidDockerfile` for a pattern that cannot be read; `BuildFailed` for links in a circle.
-pub(crate) fn layers_read(copy: &Expanded, tree: &Tree) -> Result<BTreeSet<Digest>> {
-    let mut layers = BTreeSet::new();
-    let mut add = |node: &Node| {
-        if let NodeKind::File { content: Content::Member { stream: Stream::Layer(diff_id), .. }, .. } =
-            node.kind
-        {
-            layers.insert(diff_id);
-        }
-    };
-    for source in copy.sources.iter().filter(|source| copy.is_path(source)) {
-        let paths =
-            if copy.parents { Pivoted::parse(tree, source)?.bases } else { select(tree, source)?.paths };
-        for path in paths {
-            let path = tree.resolve(&path)?;
-            tree.get(&path).into_iter().for_each(&mut add);
-            tree.below(&path).for_each(|(_, node)| add(node));
-        }
-    }
-    Ok(layers)
 }
 
 /// Copies the files into the stage; the change becomes one layer.
