@@ -129,8 +129,8 @@ fn registry_client(settings: &Settings, surroundings: &Surroundings) -> Result<R
             ..retry
         },
         concurrency: settings.transfers.concurrency,
-        monolithic_limit_bytes: settings.transfers.whole_limit,
-        chunk_bytes: settings.transfers.piece_size,
+        whole_limit_bytes: settings.transfers.whole_limit,
+        piece_bytes: settings.transfers.piece_size,
     })
 }
 

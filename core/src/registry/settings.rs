@@ -31,10 +31,10 @@ pub struct RegistrySettings {
     /// How many blobs of one image are sent or fetched at a time. Default: 4.
     pub concurrency: usize,
     /// Blobs up to this size are sent in one request. Default: 64 MiB.
-    pub monolithic_limit_bytes: u64,
+    pub whole_limit_bytes: u64,
     /// Larger ones are sent in pieces of this size. Default: 16 MiB: some front ends refuse
     /// requests over 100 MB.
-    pub chunk_bytes: u64,
+    pub piece_bytes: u64,
 }
 
 impl Default for RegistrySettings {
@@ -48,8 +48,8 @@ impl Default for RegistrySettings {
             silence_timeout: Duration::from_secs(60),
             blob_answer_timeout: Duration::from_secs(300),
             concurrency: 4,
-            monolithic_limit_bytes: 64 << 20,
-            chunk_bytes: 16 << 20,
+            whole_limit_bytes: 64 << 20,
+            piece_bytes: 16 << 20,
         }
     }
 }

@@ -26,8 +26,8 @@ fn client(login_to: Option<&str>) -> (RegistryClient, tempfile::TempDir) {
     let settings = RegistrySettings {
         credentials: CredentialSettings { files: vec![file] },
         retry: RetryPolicy { first_wait: Duration::from_millis(1), ..RetryPolicy::default() },
-        monolithic_limit_bytes: 1000,
-        chunk_bytes: 400,
+        whole_limit_bytes: 1000,
+        piece_bytes: 400,
         ..RegistrySettings::default()
     };
     (RegistryClient::new(settings).expect("client"), dir)

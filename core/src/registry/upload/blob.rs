@@ -81,7 +81,7 @@ impl Upload<'_> {
 
     async fn in_pieces(&self, begun: &mut Begun) -> Result<(), Ended> {
         let mut sent = Pieces { location: &mut begun.location, from: 0, resumed: false };
-        let piece_bytes = self.session.client.settings().chunk_bytes.max(begun.least_piece_bytes).max(1);
+        let piece_bytes = self.session.client.settings().piece_bytes.max(begun.least_piece_bytes).max(1);
         match self.source {
             BlobSource::File(path) => {
                 let content = |part: Range<u64>| Content::File(path.clone(), part.start);
@@ -93,7 +93,9 @@ impl Upload<'_> {
                 self.pieces_at_hand(&mut sent, piece_bytes, content).await?;
             }
             BlobSource::Registries(origins) => {
-                let piece_bytes = piece_bytes.min(LARGEST_PIECE_BYTES).max(begun.least_piece_bytes);
+                // What the registry wants is held in memory: it may not want everything.
+                let least_bytes = begun.least_piece_bytes.min(8 * LARGEST_PIECE_BYTES);
+                let piece_bytes = piece_bytes.min(LARGEST_PIECE_BYTES).max(least_bytes);
                 self.pieces_through(&mut sent, piece_bytes, origins).await?;
             }
         }

@@ -18,7 +18,7 @@ impl RegistryClient {
     pub(super) fn sends_in_pieces(&self, registry: &str, size_bytes: u64) -> bool {
         let form = self.form(registry);
         let too_large = form.too_large_bytes.is_some_and(|refused| size_bytes >= refused);
-        !form.whole_only && (too_large || size_bytes > self.settings().monolithic_limit_bytes)
+        !form.whole_only && (too_large || size_bytes > self.settings().whole_limit_bytes)
     }
 
     /// Says whether a registry is known to take no pieces.

@@ -95,7 +95,7 @@ impl BlobStream {
 impl RegistryClient {
     /// Opens an upload of a blob whose digest is known only at its end. What is written to the
     /// sink is sent in pieces as it comes; a piece that breaks off is sent again in place. A blob of
-    /// at most one piece (8 MiB, less where [`super::super::RegistrySettings::chunk_bytes`] is) is
+    /// at most one piece (8 MiB, less where [`super::super::RegistrySettings::piece_bytes`] is) is
     /// sent at its end, and only if the registry does not have it.
     ///
     /// # Errors
@@ -124,7 +124,7 @@ impl RegistryClient {
             begun: None,
             sent_bytes: 0,
         };
-        let piece_bytes = self.settings().chunk_bytes.clamp(1, LARGEST_PIECE_BYTES) as usize;
+        let piece_bytes = self.settings().piece_bytes.clamp(1, LARGEST_PIECE_BYTES) as usize;
         let upload = tokio::spawn(upload.run(waiting, last, ending));
         let sink = BlobSink { pieces: Some(pieces), rest: Some(rest), buffer: BytesMut::new(), piece_bytes };
         Ok((BlobStream { upload, end, _stop: stop.drop_guard() }, sink))
