@@ -1,12 +1,15 @@
-//! Bad days: programs that are killed, disks that are full, clocks that are wrong, many at once. After each of
-//! them the store is sound, the next build is right, and nothing half-written lies around.
+//! Bad input and bad days: hostile archives and images, programs that are killed, disks that are full, clocks that
+//! are wrong, many at once. After each of them the store is sound, the next build is right, and nothing half-written lies around.
 //!
 //! With the program and the real registry, as `tests/run` starts it. Random moments come from a seed, which every
 //! failure names: `WINDLASS_TEST_SEED=N` repeats them.
 
+mod bombs;
 mod clocks;
 mod crowd;
 mod full_disk;
+mod hostile;
+mod hostile_registry;
 mod killed;
 mod place;
 mod tmpfs;
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
         Ok(services) => {
             let services = Arc::new(services);
             let parts = [
+                hostile::trials(&services),
                 killed::trials(&services),
                 crowd::trials(&services),
                 full_disk::trials(&services),

@@ -252,7 +252,10 @@ async fn pack(args: &PackArgs, program: &Program) -> Result<()> {
                 }
                 let mut file = WrittenFile::create(&output)?;
                 let mut buffered = BufWriter::with_capacity(256 << 10, file.writer());
-                let summary = pack(&mut buffered)?;
+                let summary = pack(&mut buffered).map_err(|error| match error.kind() {
+                    ErrorKind::LocalIo => error.with_detail("file", output.display().to_string()),
+                    _ => error,
+                })?;
                 buffered
                     .flush()
                     .or_error(ErrorKind::LocalIo, || format!("could not write `{}`", output.display()))?;

@@ -35,7 +35,7 @@ pub fn export_layout(store: &ImageStore, images: &[NamedImage], dest: &Path, job
                 Error::new(error.kind(), format!("`{}` is not empty and no OCI layout", dest.display()))
                     .with_hint("choose another directory, or remove it first")
             })?;
-            fill(store, images, dest, known, job)
+            fill(store, images, dest, dest, known, job)
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::new(ErrorKind::LocalIo, failed()).with_source(error))
@@ -46,7 +46,8 @@ pub fn export_layout(store: &ImageStore, images: &[NamedImage], dest: &Path, job
             fs::create_dir_all(parent).or_error(ErrorKind::LocalIo, failed)?;
             let work = tempfile::Builder::new().prefix(".windlass-").tempdir_in(parent);
             let work = work.or_error(ErrorKind::LocalIo, failed)?;
-            fill(store, images, work.path(), Index::new(media_type::OCI_INDEX, Vec::new()), job)?;
+            let none = Index::new(media_type::OCI_INDEX, Vec::new());
+            fill(store, images, work.path(), dest, none, job)?;
             open_up(work.path()).or_error(ErrorKind::LocalIo, failed)?;
             // Onto an empty directory too.
             fs::rename(work.path(), dest).or_error(ErrorKind::LocalIo, failed)?;
@@ -62,8 +63,16 @@ fn open_up(dir: &Path) -> io::Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
 }
 
-fn fill(store: &ImageStore, images: &[NamedImage], dir: &Path, mut index: Index, job: &Job) -> Result<()> {
-    let failed = || format!("could not write the OCI layout `{}`", dir.display());
+/// Fills a directory, which becomes the one that is shown in errors.
+fn fill(
+    store: &ImageStore,
+    images: &[NamedImage],
+    dir: &Path,
+    shown: &Path,
+    mut index: Index,
+    job: &Job,
+) -> Result<()> {
+    let failed = || format!("could not write the OCI layout `{}`", shown.display());
     fs::create_dir_all(dir.join("blobs/sha256")).or_error(ErrorKind::LocalIo, failed)?;
     for part in parts(store, images)? {
         let path = blob_path(dir, &part.digest);

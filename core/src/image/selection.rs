@@ -26,7 +26,8 @@ impl Image {
     /// Reads a manifest and its config from the store.
     ///
     /// # Errors
-    /// `NotFound` if they are not there; `Unsupported` for artifacts that are no images;
+    /// `NotFound` if they are not there; `Unsupported` for artifacts that are no images, and for layers
+    /// that nobody can read;
     /// `Corrupt` if they contradict each other.
     pub fn load(store: &ImageStore, descriptor: &Descriptor) -> Result<Self> {
         let shown = format!("`{}`", descriptor.digest);
@@ -37,6 +38,12 @@ impl Image {
         if !media_type::is_config(&manifest.config.media_type) {
             return Err(Error::new(ErrorKind::Unsupported, format!("{shown} is no container image"))
                 .with_detail("media type", manifest.config.media_type.clone()));
+        }
+        if let Some(layer) = manifest.layers.iter().find(|layer| !media_type::is_layer(&layer.media_type)) {
+            let message = format!("{shown} has a layer of a kind that images do not have");
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .with_detail("layer", layer.digest.to_string())
+                .with_detail("media type", layer.media_type.clone()));
         }
         let bytes = store.read(&manifest.config, DOCUMENT_LIMIT_BYTES)?;
         let config = ImageConfig::parse(&bytes, &shown)?;
