@@ -210,12 +210,23 @@ impl Feature {
 pub struct Capabilities {
     /// The features it has.
     pub features: BTreeSet<Feature>,
+    /// See [`Capabilities::building_what_is_listed`].
+    #[serde(skip)]
+    pub builds_what_is_listed: bool,
 }
 
 impl Capabilities {
     /// Makes the set of these features.
     pub fn of(features: impl IntoIterator<Item = Feature>) -> Self {
-        Self { features: features.into_iter().collect() }
+        Self { features: features.into_iter().collect(), builds_what_is_listed: false }
+    }
+
+    /// Promises that a build has the entries that [`crate::context::Context::list_once`] gives for the
+    /// context, and fails where a file is no longer as it was listed. Then what was found out from
+    /// that listing, such as a fingerprint, holds for the image, whatever happens to the files meanwhile.
+    #[must_use]
+    pub fn building_what_is_listed(self) -> Self {
+        Self { builds_what_is_listed: true, ..self }
     }
 
     /// Says whether the backend has a feature.

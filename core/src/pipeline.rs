@@ -10,22 +10,24 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::Result;
-use crate::backend::{Backend, FindScope, FoundImage, Job};
+use crate::backend::{Backend, FindScope, Job};
 use crate::backend_registry::{BackendRegistry, Host};
+use crate::context::{Context, Entry};
 use crate::digest::Digest;
 use crate::dockerfile;
 use crate::error::{Error, ErrorKind};
 use crate::fingerprint::{self, Change, Fingerprint, Record, StatCache};
-use crate::output::OutputKind;
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::request::{BuildRequest, BuiltImage};
+use crate::request::BuildRequest;
 
 mod naming;
 mod report;
+mod reuse;
 
 use naming::{check_outputs, keeps_image, local_repository, named_by_outputs};
 pub use report::{BuildPlan, BuildReport, ContextSummary, PassedOver};
+use reuse::{find, is_findable, is_listed_once, may_reuse, take};
 
 /// Whether an image that exists already is taken instead of building one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -124,7 +126,9 @@ impl Pipeline {
             return Ok(report(image));
         }
         let image = backend.build(&wanted.request, job).await.map_err(|e| self.name_able(e, backend))?;
-        self.check_unchanged(&wanted, job).await?;
+        if !(backend.capabilities().builds_what_is_listed && is_listed_once(&wanted.request)) {
+            self.check_unchanged(&wanted, job).await?;
+        }
         self.remember(&wanted, job);
         Ok(report(image))
     }
@@ -161,7 +165,7 @@ impl Pipeline {
     ) -> Result<BuildPlan> {
         let wanted = self.prepare(backend, request, options, job).await?;
         let found = match &wanted.fingerprint_reference {
-            Some(reference) if options.reuse != Reuse::Never => {
+            Some(reference) if may_reuse(&wanted.request, options) => {
                 backend.find(reference, FindScope::Store, job).await?
             }
             _ => None,
@@ -198,7 +202,8 @@ impl Pipeline {
         let mut wanted = Wanted { request, fingerprint: None, fingerprint_reference: None };
         let untagged = wanted.request.tags.is_empty() && keeps_image(&wanted.request);
         if untagged || options.reuse == Reuse::Always || options.explain {
-            let fingerprint = self.fingerprint(&wanted.request, job).await?;
+            let list = |context: &Context, job: &Job| context.list_once(job);
+            let fingerprint = self.fingerprint(&wanted.request, list, job).await?;
             let repository = match wanted.request.tags.first() {
                 Some(tag) => tag.clone(),
                 None => local_repository(&wanted.request)?,
@@ -220,9 +225,11 @@ impl Pipeline {
             return Ok(());
         };
         // Files that the build writes may lie in the context; such builds are not looked for.
-        if !is_findable(&wanted.request)
-            || self.fingerprint(&wanted.request, job).await?.digest() == before.digest()
-        {
+        if !is_findable(&wanted.request) {
+            return Ok(());
+        }
+        let list = |context: &Context, job: &Job| context.list(job).map(Into::into);
+        if self.fingerprint(&wanted.request, list, job).await?.digest() == before.digest() {
             return Ok(());
         }
         let message = "the build context changed while it was built";
@@ -231,7 +238,12 @@ impl Pipeline {
             .with_hint("build again with `--force-rebuild`: the image may not be what its tag says"))
     }
 
-    async fn fingerprint(&self, request: &BuildRequest, job: &Job) -> Result<Fingerprint> {
+    async fn fingerprint(
+        &self,
+        request: &BuildRequest,
+        list: fn(&Context, &Job) -> Result<Arc<[Entry]>>,
+        job: &Job,
+    ) -> Result<Fingerprint> {
         let mut base_digests = BTreeMap::new();
         // A Dockerfile that this reader refuses is the backend's to refuse, in its own words.
         for base in dockerfile::base_images(request).unwrap_or_default() {
@@ -245,7 +257,7 @@ impl Pipeline {
             request.platforms.push(Platform::host());
         }
         job.blocking(move |job| {
-            let entries = request.context.list(job)?;
+            let entries = list(&request.context, job)?;
             fingerprint::fingerprint(&request, &entries, &base_digests, &cache, job)
         })
         .await
@@ -269,6 +281,12 @@ impl Pipeline {
         let Some(feature) = error.feature() else { return error };
         let able = self.registry.types_with(feature);
         let lacks = !backend.capabilities().has(feature);
+        let listed = self.backends.iter().find(|other| lacks && other.capabilities().has(feature));
+        if let Some(other) = listed.map(|other| other.name()) {
+            return error.with_hint(format!(
+                "the backend `{other}` of your list can: choose it with `--backend {other}`, or put it first"
+            ));
+        }
         match able.first() {
             Some(first) if lacks => error.with_hint(format!(
                 "backends that can: {}; choose one with `--backend {first}`",
@@ -309,57 +327,6 @@ struct Wanted {
     fingerprint: Option<Fingerprint>,
     /// The reference whose tag is the fingerprint, where the image gets one.
     fingerprint_reference: Option<Reference>,
-}
-
-/// Says whether the outputs are all places where an image can be found by its name.
-fn is_findable(request: &BuildRequest) -> bool {
-    let findable = |kind| matches!(kind, OutputKind::Image | OutputKind::Registry);
-    request.outputs.iter().all(|output| findable(output.kind) || output.loads())
-}
-
-/// Looks for an image of this fingerprint where the outputs want it to be.
-async fn find(
-    backend: &dyn Backend,
-    wanted: &Wanted,
-    options: &PipelineOptions,
-    job: &Job,
-) -> Result<Option<FoundImage>> {
-    match &wanted.fingerprint_reference {
-        Some(reference)
-            if is_findable(&wanted.request) && options.reuse != Reuse::Never && !wanted.request.no_cache =>
-        {
-            let scope = if wanted.request.pushes() { FindScope::Registry } else { FindScope::Store };
-            let step = job.events.step(format!("looking for {}", reference.familiar()));
-            let found = job.run(backend.find(reference, scope, job)).await;
-            match &found {
-                Ok(Some(_)) => step.cached(),
-                Ok(None) => step.done(),
-                Err(error) => step.failed(error),
-            }
-            found
-        }
-        _ => Ok(None),
-    }
-}
-
-/// Gives a found image the references that a built one would have got.
-async fn take(backend: &dyn Backend, found: FoundImage, wanted: &Wanted, job: &Job) -> Result<BuiltImage> {
-    let references = wanted.request.tags.clone();
-    let missing: Vec<Reference> =
-        references.iter().filter(|reference| **reference != found.reference).cloned().collect();
-    if !missing.is_empty() {
-        backend.tag(&found, &missing, job).await?;
-    }
-    Ok(BuiltImage {
-        references,
-        digest: found.digest,
-        image_id: found.image_id,
-        platforms: found.platforms,
-        backend: backend.name().to_owned(),
-        reused: true,
-        written: Vec::new(),
-        metadata: serde_json::Map::new(),
-    })
 }
 
 async fn summarise(request: &BuildRequest, job: &Job) -> Result<ContextSummary> {

@@ -79,4 +79,5 @@ fn capabilities() -> Capabilities {
         Feature::RootFilesystem,
         Feature::CacheOnly,
     ])
+    .building_what_is_listed()
 }

@@ -24,7 +24,7 @@ pub(crate) struct ListedContext {
     /// The context.
     pub(crate) context: Context,
     /// Its entries, sorted by path.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Arc<[Entry]>,
     /// The same as a tree, owned by the super-user.
     pub(crate) tree: Arc<Tree>,
     /// What is known of their contents.
@@ -62,7 +62,7 @@ impl Sources {
     /// Those of listing it.
     pub(crate) fn add_context(&self, context: Context, job: &Job) -> Result<usize> {
         let listed = SystemTime::now();
-        let entries = context.list(job)?;
+        let entries = context.list_once(job)?;
         // What is in memory, or was fetched for this build alone, is not met again.
         let lasting = context.root().is_some_and(|root| !root.starts_with(self.store.dir()));
         let cache = if lasting { self.cache.clone() } else { StatCache::disabled() };

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -39,6 +39,8 @@ pub struct Context {
     ignore: Arc<IgnoreRules>,
     always_sent: Vec<ContextPath>,
     settings: Arc<ContextSettings>,
+    /// The first listing, shared by clones.
+    listed: Arc<OnceLock<Arc<[Entry]>>>,
 }
 
 impl Context {
@@ -73,6 +75,7 @@ impl Context {
             ignore: Arc::default(),
             always_sent: Vec::new(),
             settings: Arc::default(),
+            listed: Arc::default(),
         }
     }
 
@@ -142,6 +145,19 @@ impl Context {
         Ok(entries)
     }
 
+    /// Gives what [`Context::list`] gave the first time, for this context and its clones: what several
+    /// parts of a program do with one listing, they do with the same files, or fail.
+    ///
+    /// # Errors
+    /// As [`Context::list`].
+    pub fn list_once(&self, job: &Job) -> Result<Arc<[Entry]>> {
+        if let Some(listed) = self.listed.get() {
+            return Ok(listed.clone());
+        }
+        let entries = self.list(job)?;
+        Ok(self.listed.get_or_init(|| entries.into()).clone())
+    }
+
     /// Lists what is sent to a builder elsewhere: what [`Context::list`] gives, the Dockerfile and
     /// the ignore file.
     ///
@@ -176,6 +192,7 @@ impl Context {
         let source = EntrySource::Memory(content);
         let entry = Entry { path: path.clone(), kind, mode, mtime: 0, source };
         Arc::make_mut(&mut self.memory).insert(path, entry);
+        self.listed = Arc::default();
     }
 
     /// Lays the entries in memory over those on disk.

@@ -241,3 +241,19 @@ fn warns_of_secrets_and_size_as_the_settings_say() {
     let off = ContextSettings { warn_secrets: false, warn_size_bytes: None, ..ContextSettings::default() };
     assert!(warn(off).is_empty());
 }
+
+#[test]
+fn a_listing_is_shared_until_something_is_added() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    std::fs::write(directory.path().join("a"), "a").expect("written");
+    let context = Context::from_dir(directory.path(), None, &ContextSettings::default()).expect("a context");
+    let (clone, job) = (context.clone(), Job::silent());
+    assert_eq!(context.list_once(&job).expect("listed").len(), 1);
+    std::fs::write(directory.path().join("b"), "b").expect("written");
+    assert_eq!(clone.list_once(&job).expect("known").len(), 1);
+    assert_eq!(clone.list(&job).expect("listed again").len(), 2);
+    let mut other = clone.clone();
+    other.insert(ContextPath::from_clean("c"), "c", 0o644);
+    assert_eq!(other.list_once(&job).expect("another").len(), 3);
+    assert_eq!(clone.list_once(&job).expect("known").len(), 1);
+}

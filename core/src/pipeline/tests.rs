@@ -7,12 +7,12 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::archive::ArchiveSettings;
-use crate::backend::{Capabilities, CheckReport, Feature, PlannedAction};
+use crate::backend::{Capabilities, CheckReport, Feature, FoundImage, PlannedAction};
 use crate::backend_registry::{BackendSetup, BackendType};
 use crate::context::{Context, ContextPath};
 use crate::output::Output;
 use crate::registry::{RegistryClient, RegistrySettings};
-use crate::request::DockerfileSource;
+use crate::request::{BuiltImage, DockerfileSource, NamedContext};
 
 /// Answers as it is told, and remembers what it was asked.
 #[derive(Debug)]
@@ -176,7 +176,7 @@ async fn a_context_that_changes_while_it_is_built_has_no_fingerprint() {
     let (context, file) = (dir.path().join("context"), dir.path().join("context/a"));
     std::fs::create_dir(&context).expect("a directory");
     std::fs::write(&file, "a").expect("writable");
-    let backend = Arc::new(Fake { changes: Some(file), ..Fake::new("slow") });
+    let backend = Arc::new(Fake { changes: Some(file.clone()), ..Fake::new("slow") });
     let pipeline = pipeline(&[&backend], dir.path());
     let wanted = || {
         let context = Context::from_dir(&context, None, &crate::context::ContextSettings::default());
@@ -187,6 +187,33 @@ async fn a_context_that_changes_while_it_is_built_has_no_fingerprint() {
     assert!(error.hints()[0].contains("--force-rebuild"), "{error:?}");
     // It is changed to what it is already.
     build(&pipeline, wanted(), Reuse::default()).await.expect("the same as before");
+
+    // A backend that builds what was listed fails by itself, or its image is right.
+    std::fs::write(&file, "a").expect("writable");
+    let capabilities = Capabilities::of([Feature::Store, Feature::NamedContexts]).building_what_is_listed();
+    let backend = Arc::new(Fake { changes: Some(file), capabilities, ..Fake::new("sure") });
+    let pipeline = self::pipeline(&[&backend], dir.path());
+    build(&pipeline, wanted(), Reuse::default()).await.expect("it was listed before");
+    // But named contexts are listed by everybody for himself.
+    let mut named = wanted();
+    named.build_contexts.insert("other".to_owned(), NamedContext::Directory(context.clone()));
+    std::fs::write(context.join("a"), "a").expect("writable");
+    let error = build(&pipeline, named, Reuse::default()).await.expect_err("changed");
+    assert_eq!(error.kind(), ErrorKind::ContextUnreadable);
+}
+
+#[tokio::test]
+async fn what_may_be_other_content_today_is_not_taken_unasked() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let full = Arc::new(Fake { full: true, ..Fake::new("full") });
+    let pipeline = pipeline(&[&full], dir.path());
+    let wanted = || {
+        let mut wanted = request();
+        wanted.dockerfile.content = "FROM scratch\nADD https://example.org/x /\n".into();
+        wanted
+    };
+    assert!(!build(&pipeline, wanted(), Reuse::default()).await.expect("builds").image.reused);
+    assert!(build(&pipeline, wanted(), Reuse::Always).await.expect("finds").image.reused);
 }
 
 #[tokio::test]
@@ -250,6 +277,15 @@ async fn what_a_backend_lacks_is_refused_before_any_work() {
     assert!(error.message().contains("`--target`") && error.message().contains("`small`"), "{error:?}");
     assert!(error.hints()[0].contains("mighty"), "{error:?}");
     assert!(backend.asked().is_empty());
+
+    // A list does not go on, but says which of it can.
+    let other = Fake { capabilities: Capabilities::of([Feature::Target]), ..Fake::new("larger") };
+    let other = Arc::new(other);
+    let wanted = BuildRequest { target: Some("test".to_owned()), ..request() };
+    let pipeline = pipeline(&[&backend, &other], dir.path());
+    let error = build(&pipeline, wanted, Reuse::default()).await.expect_err("refused");
+    assert!(error.hints()[0].contains("`--backend larger`"), "{error:?}");
+    assert!(backend.asked().is_empty() && other.asked().is_empty());
 }
 
 #[tokio::test]

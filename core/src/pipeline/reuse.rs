@@ -1,0 +1,86 @@
+//! Taking an image that exists instead of building one.
+
+use super::{PipelineOptions, Reuse, Wanted};
+use crate::Result;
+use crate::backend::{Backend, FindScope, FoundImage, Job};
+use crate::dockerfile;
+use crate::output::OutputKind;
+use crate::reference::Reference;
+use crate::request::{BuildRequest, BuiltImage, NamedContext};
+
+/// Says whether the outputs are all places where an image can be found by its name.
+pub(super) fn is_findable(request: &BuildRequest) -> bool {
+    let findable = |kind| matches!(kind, OutputKind::Image | OutputKind::Registry);
+    request.outputs.iter().all(|output| findable(output.kind) || output.loads())
+}
+
+/// Says whether all files of a request are in the listing that everybody shares. Named contexts have
+/// listings of their own.
+pub(super) fn is_listed_once(request: &BuildRequest) -> bool {
+    let fixed = |context: &NamedContext| match context {
+        NamedContext::Directory(_) | NamedContext::OciLayout { digest: None, .. } => false,
+        NamedContext::Image(_) | NamedContext::OciLayout { .. } | NamedContext::Other(_) => true,
+    };
+    request.build_contexts.values().all(fixed)
+}
+
+/// Says whether an image that exists may be taken. What comes from an address or a branch may be
+/// other content today, which only who asked for reuse accepts.
+pub(super) fn may_reuse(request: &BuildRequest, options: &PipelineOptions) -> bool {
+    // A Dockerfile that this reader refuses is the backend's to refuse, in its own words.
+    let pinned = || dockerfile::unpinned_sources(request).unwrap_or_default().is_empty();
+    !request.no_cache
+        && match options.reuse {
+            Reuse::Never => false,
+            Reuse::Always => true,
+            Reuse::WhenUntagged => pinned(),
+        }
+}
+
+/// Looks for an image of this fingerprint where the outputs want it to be.
+pub(super) async fn find(
+    backend: &dyn Backend,
+    wanted: &Wanted,
+    options: &PipelineOptions,
+    job: &Job,
+) -> Result<Option<FoundImage>> {
+    match &wanted.fingerprint_reference {
+        Some(reference) if is_findable(&wanted.request) && may_reuse(&wanted.request, options) => {
+            let scope = if wanted.request.pushes() { FindScope::Registry } else { FindScope::Store };
+            let step = job.events.step(format!("looking for {}", reference.familiar()));
+            let found = job.run(backend.find(reference, scope, job)).await;
+            match &found {
+                Ok(Some(_)) => step.cached(),
+                Ok(None) => step.done(),
+                Err(error) => step.failed(error),
+            }
+            found
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Gives a found image the references that a built one would have got.
+pub(super) async fn take(
+    backend: &dyn Backend,
+    found: FoundImage,
+    wanted: &Wanted,
+    job: &Job,
+) -> Result<BuiltImage> {
+    let references = wanted.request.tags.clone();
+    let missing: Vec<Reference> =
+        references.iter().filter(|reference| **reference != found.reference).cloned().collect();
+    if !missing.is_empty() {
+        backend.tag(&found, &missing, job).await?;
+    }
+    Ok(BuiltImage {
+        references,
+        digest: found.digest,
+        image_id: found.image_id,
+        platforms: found.platforms,
+        backend: backend.name().to_owned(),
+        reused: true,
+        written: Vec::new(),
+        metadata: serde_json::Map::new(),
+    })
+}
