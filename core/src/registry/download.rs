@@ -210,15 +210,24 @@ impl Fetch<'_> {
     ) -> Result<(), Failure> {
         let Self { endpoint, blob, .. } = *self;
         let registry = &endpoint.registry;
-        // A registry that ignores the range sends everything again: skip what we have.
-        let mut skip = match start_of(response) {
-            Some(start) if start == *received_bytes => 0,
-            Some(_) => {
-                let message = format!("`{registry}` sent another range of a blob than asked for");
-                return Err(Error::new(ErrorKind::UnexpectedAnswer, message).into());
-            }
-            None => *received_bytes,
+        let (start, said_bytes) = match response.status() {
+            StatusCode::PARTIAL_CONTENT => range_of(response),
+            // A registry that ignores the range sends everything again.
+            _ => (Some(0), response.content_length()),
         };
+        let skip = start.filter(|start| *start == 0 || *start == *received_bytes);
+        let Some(mut skip) = skip.map(|start| *received_bytes - start) else {
+            let message = format!("`{registry}` sent another range of a blob than asked for");
+            return Err(Error::new(ErrorKind::UnexpectedAnswer, message).into());
+        };
+        // One that breaks off says the right size; this is another blob.
+        if let Some(said_bytes) = said_bytes.filter(|said| *said != blob.size_bytes) {
+            let (digest, size_bytes) = (&blob.digest, blob.size_bytes);
+            let message = format!(
+                "`{registry}` says that blob `{digest}` has {said_bytes} bytes, not {size_bytes} as announced"
+            );
+            return Err(Error::new(ErrorKind::Corrupt, message).into());
+        }
         while let Some(mut piece) = next_piece(registry, response, endpoint.silence_timeout).await? {
             let skipped = skip.min(piece.len() as u64);
             skip -= skipped;
@@ -241,13 +250,12 @@ impl Fetch<'_> {
     }
 }
 
-/// Where the content of a 206 answer starts; `None` for a whole answer.
-fn start_of(response: &Response) -> Option<u64> {
-    if response.status() != StatusCode::PARTIAL_CONTENT {
-        return None;
-    }
-    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
-    range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
+/// Where the content of a 206 answer starts, and how large the whole is: `bytes 5-9/10`.
+fn range_of(response: &Response) -> (Option<u64>, Option<u64>) {
+    let range =
+        response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok()?.strip_prefix("bytes "));
+    let Some((part, total)) = range.and_then(|range| range.split_once('/')) else { return (None, None) };
+    (part.split('-').next().and_then(|start| start.parse().ok()), total.parse().ok())
 }
 
 /// Writes what arrives. Commits only a whole blob: after a failure the size tells.

@@ -62,6 +62,9 @@ async fn wrong_content_is_refused() {
     assert_eq!(seen.len(), 1);
     let (result, _) = fetch(|_| reply(200).body([content(), content()].concat())).await;
     assert_eq!(result.expect_err("too long").kind(), ErrorKind::Corrupt);
+    let (result, seen) = fetch(|_| reply(200).body(&content()[9..])).await;
+    assert_eq!(result.expect_err("too short").kind(), ErrorKind::Corrupt);
+    assert_eq!(seen.len(), 1);
     let (result, _) = fetch(|_| reply(404)).await;
     assert_eq!(result.expect_err("absent").kind(), ErrorKind::NotFound);
 }
@@ -131,4 +134,17 @@ async fn a_registry_without_tls_may_send_us_on_to_tls() {
     let error = result.expect_err("no TLS after all");
     assert_eq!(seen.len(), 1);
     assert!(format!("{error:?}").contains("HandshakeFailure"), "{error:?}");
+}
+
+#[tokio::test]
+async fn another_part_than_was_asked_for_is_refused() {
+    for range in ["bytes 9-19999/20000", "bytes 7000-19999/20001", "nonsense"] {
+        let (result, _) = fetch(move |seen| match seen.header("range") {
+            None => reply(200).body(content()).cut_after(7000),
+            Some(_) => reply(206).header("Content-Range", range).body(&content()[7000..]),
+        })
+        .await;
+        let kind = result.expect_err(range).kind();
+        assert!(matches!(kind, ErrorKind::UnexpectedAnswer | ErrorKind::Corrupt), "{range}: {kind:?}");
+    }
 }

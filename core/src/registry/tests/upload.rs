@@ -307,3 +307,19 @@ async fn what_is_given_up_is_named_as_the_registry_last_did() {
     assert_eq!(result.expect_err("refused").kind(), ErrorKind::Denied);
     assert_eq!(fake.lines().last().map(String::as_str), Some("DELETE /up?s=y"));
 }
+
+#[tokio::test]
+async fn a_whole_blob_that_is_cut_again_and_again_goes_in_pieces() {
+    let cut = |seen: &Seen| match seen {
+        seen if seen.header("content-length") == Some("900") => reply(0).hang_up_after(500),
+        seen if seen.is("PATCH") => reply(202),
+        _ => reply(201),
+    };
+    let (result, fake) = send(900, None, cut).await;
+    assert_eq!(result.expect("sent"), Pushed::Uploaded);
+    assert_eq!((fake.seen("PUT").len(), fake.seen("PATCH").len()), (3, 3));
+    // One that fits into one piece gains nothing by that.
+    let (result, fake) = send(399, None, |_| reply(0).hang_up_after(100)).await;
+    assert_eq!(result.expect_err("cut").kind(), ErrorKind::Unavailable);
+    assert_eq!((fake.seen("PUT").len(), fake.seen("PATCH").len()), (6, 0));
+}

@@ -13,6 +13,9 @@ use crate::http::Failure;
 use crate::image::Descriptor;
 use crate::reference::Reference;
 
+/// A whole blob that has broken off so often is sent in pieces, which go on where they break off.
+const BREAKS_OF_A_WHOLE: u32 = 2;
+
 /// A blob at hand that is sent.
 pub(super) struct Upload<'a> {
     pub(super) session: Session,
@@ -28,7 +31,7 @@ impl Upload<'_> {
         let (client, registry) = (&session.client, &session.endpoint.registry);
         let mut begun = location.map(|location| Begun { location, least_piece_bytes: 0 });
         let mut in_pieces = client.sends_in_pieces(registry, self.blob.size_bytes);
-        let mut changed_form = false;
+        let (mut changed_form, mut refused_form, mut broken) = (false, None, 0);
         let mut attempts = client.settings().retry.attempts(session.server(), &session.job);
         loop {
             let mut upload = match begun.take() {
@@ -47,12 +50,18 @@ impl Upload<'_> {
             };
             session.abandon(upload.location).await;
             match ended {
-                Ended::NotThisForm(_) if !changed_form => {
-                    changed_form = true;
-                    in_pieces = !in_pieces;
+                Ended::NotThisForm(_) if refused_form.is_none() => {
+                    refused_form = Some(in_pieces);
+                    (changed_form, in_pieces) = (true, !in_pieces);
                 }
                 Ended::StartOver(failure) => {
                     attempts.again(failure).await?;
+                    broken += 1;
+                    // A front end may cut what is too large, or takes too long, without a word.
+                    let has_pieces = self.blob.size_bytes > client.settings().piece_bytes;
+                    if !in_pieces && broken == BREAKS_OF_A_WHOLE && has_pieces && refused_form.is_none() {
+                        (changed_form, in_pieces) = (true, true);
+                    }
                     // Only the answer may have been lost.
                     let scope = session.scope.clone();
                     if client.has_blob_as(&session.endpoint, scope, self.blob, &session.job).await? {
