@@ -20,6 +20,7 @@ use windlass_core::request::{BuildRequest, BuiltImage, DockerfileSource, NamedCo
 use crate::{Oci, OciConfig};
 
 mod reuse;
+mod sending;
 
 /// A context and a Dockerfile, and where they are built.
 struct Bench {
