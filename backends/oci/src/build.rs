@@ -21,6 +21,7 @@ use crate::deliver;
 use crate::outputs::{self, Form};
 use crate::preflight;
 use crate::remote::Remotes;
+use crate::rewrite;
 use crate::schedule;
 use crate::stages::Interpreter;
 use crate::workshop::Workshop;
@@ -74,6 +75,11 @@ pub(crate) async fn build(oci: &Oci, request: &BuildRequest, job: &Job) -> Resul
     let mut workshop = Workshop::new(store.clone(), cache, remotes, oci.host().archive, epoch(request)?);
     workshop.compression = prepared.form.compression;
     workshop.no_cache = request.no_cache;
+    workshop.force_compression = prepared.form.force_compression;
+    workshop.latest = workshop.explicit_epoch().filter(|_| prepared.form.rewrite_timestamp);
+    if prepared.form.rewrite_timestamp && workshop.latest.is_none() {
+        job.events.warn("`rewrite-timestamp` does nothing without `SOURCE_DATE_EPOCH`");
+    }
     workshop.ahead = Ahead::of(&bases, request, job)?.map(Arc::new);
     let created = timestamp(workshop.epoch())?;
 
@@ -93,8 +99,11 @@ pub(crate) async fn build(oci: &Oci, request: &BuildRequest, job: &Job) -> Resul
             Err(_) => ahead.give_up().await,
         }
     }
-    let stages = stages?;
+    let mut stages = stages?;
     let form = &prepared.form;
+    for stage in stages.iter_mut().filter(|_| form.force_compression) {
+        *stage = rewrite::recompress(&bases, stage, form.compression, job).await?;
+    }
     let mut built = Vec::new();
     for (platform, stage) in prepared.platforms.iter().zip(&stages) {
         let asked = Some(platform).filter(|_| !request.platforms.is_empty());
@@ -124,7 +133,7 @@ fn report(
 ) -> Result<BuiltImage> {
     let mut references = Vec::new();
     for output in &request.outputs {
-        references.extend(outputs::names(output, request)?);
+        references.extend(outputs::pushed_names(output, request, image.digest)?);
     }
     let mut seen = std::collections::HashSet::new();
     references.retain(|reference| seen.insert(reference.clone()));

@@ -106,7 +106,8 @@ pub(crate) async fn all(
         }
         if output.pushes() {
             // It ends by itself when the user stops it, and gives up its uploads first.
-            image::push(&bases.client, &bases.store, image, &named.references, job).await?;
+            let references = outputs::pushed_names(output, request, image.digest)?;
+            image::push(&bases.client, &bases.store, image, &references, job).await?;
         }
     }
     Ok(written)

@@ -126,6 +126,14 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Makes nothing younger than a time.
+    pub(crate) fn clamp(&mut self, latest: i64) {
+        let members = self.rounds.iter_mut().flatten().flat_map(|(_, members)| members.values_mut());
+        let nodes = self.plain.iter_mut().chain(members).map(|(_, node)| node);
+        let links = self.links.iter_mut().map(|(_, node, _)| node);
+        nodes.chain(links).for_each(|node| node.mtime = node.mtime.min(latest));
+    }
+
     fn add_member(&mut self, stream: Stream, member: u64, file: (Vec<u8>, Node)) {
         for round in &mut self.rounds {
             let position = round.iter().position(|(known, _)| *known == stream).unwrap_or_else(|| {

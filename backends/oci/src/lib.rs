@@ -33,6 +33,7 @@ mod outputs;
 mod owner;
 mod preflight;
 mod remote;
+mod rewrite;
 mod schedule;
 mod sources;
 mod stage;

@@ -63,8 +63,10 @@ impl Workshop {
     ) -> Result<Made> {
         let ahead = self.ahead.as_deref().filter(|_| exported);
         let compression = self.compression;
+        let latest = self.latest;
         let arrange = move |_: &Job| {
-            let plan = Plan::of(&change.tree, &change.touched)?;
+            let mut plan = Plan::of(&change.tree, &change.touched)?;
+            latest.into_iter().for_each(|latest| plan.clamp(latest));
             let members = plan.members();
             let shape = plan.shape(&members, compression);
             Ok((change.tree, Arc::new(Order { plan, members, shape })))

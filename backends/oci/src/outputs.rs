@@ -2,6 +2,7 @@
 
 use windlass_core::archive::Compression;
 use windlass_core::backend::Feature;
+use windlass_core::digest::Digest;
 use windlass_core::error::{Error, ErrorKind, Result, nearest};
 use windlass_core::output::{Output, OutputKind};
 use windlass_core::reference::Reference;
@@ -10,22 +11,29 @@ use windlass_core::request::BuildRequest;
 use crate::assemble::{Annotations, MediaTypes};
 
 /// Attributes that any output may have.
-const KNOWN: &[&str] =
-    &["compression", "compression-level", "name", "oci-mediatypes", "push", "tar", "unpack"];
+const KNOWN: &[&str] = &[
+    "compression",
+    "compression-level",
+    "force-compression",
+    "name",
+    "oci-mediatypes",
+    "push",
+    "push-by-digest",
+    "rewrite-timestamp",
+    "tar",
+    "unpack",
+];
 
 /// Attributes of BuildKit that would change the result in a way this backend does not know.
 const FOREIGN: &[&str] = &[
     "attestation-inline",
     "buildinfo",
     "dangling-name-prefix",
-    "force-compression",
     "name-canonical",
     "nydus-fs-version",
     "platform-split",
     "prefer-nondist-layers",
-    "push-by-digest",
     "registry.insecure",
-    "rewrite-timestamp",
     "store",
 ];
 
@@ -34,6 +42,11 @@ const FOREIGN: &[&str] = &[
 pub(crate) struct Form {
     /// How layers are compressed.
     pub(crate) compression: Compression,
+    /// Layers of base images get that compression too.
+    pub(crate) force_compression: bool,
+    /// Nothing in the layers of the build is younger than `SOURCE_DATE_EPOCH`, not even directories of
+    /// the base.
+    pub(crate) rewrite_timestamp: bool,
     /// The names of its documents.
     pub(crate) media_types: MediaTypes,
     /// All annotations.
@@ -48,7 +61,7 @@ impl Form {
     /// each other; `Unsupported` for attributes that only BuildKit knows.
     pub(crate) fn of(request: &BuildRequest, default: Compression) -> Result<Self> {
         let mut compression = None;
-        let mut media_types = None;
+        let (mut media_types, mut forced, mut rewritten) = (None, None, None);
         let mut annotations = Annotations::default();
         for (key, value) in &request.annotations {
             annotations.add(key, value)?;
@@ -62,9 +75,14 @@ impl Form {
             }
             agree(&mut compression, compression_of(output, default)?, "compression")?;
             agree(&mut media_types, media_types_of(output)?, "oci-mediatypes")?;
+            agree(&mut forced, switch(output, "force-compression")?, "force-compression")?;
+            agree(&mut rewritten, switch(output, "rewrite-timestamp")?, "rewrite-timestamp")?;
+            switch(output, "push-by-digest")?;
         }
         Ok(Self {
             compression: compression.unwrap_or(default),
+            force_compression: forced.unwrap_or(false),
+            rewrite_timestamp: rewritten.unwrap_or(false),
             media_types: media_types.unwrap_or(MediaTypes::Oci),
             annotations,
         })
@@ -80,6 +98,18 @@ pub(crate) fn names(output: &Output, request: &BuildRequest) -> Result<Vec<Refer
         Some(names) => names.split(',').map(|name| name.trim().parse()).collect(),
         None => Ok(request.tags.clone()),
     }
+}
+
+/// The references that an output pushes the image to: with `push-by-digest` the repositories alone.
+///
+/// # Errors
+/// As [`names`].
+pub(crate) fn pushed_names(output: &Output, request: &BuildRequest, image: Digest) -> Result<Vec<Reference>> {
+    let names = names(output, request)?;
+    if !output.pushes() || output.flag("push-by-digest") != Some(true) {
+        return Ok(names);
+    }
+    names.iter().map(|name| format!("{}@{image}", name.name()).parse()).collect()
 }
 
 /// `annotation.KEY` and `annotation-TYPE.KEY`, in the spelling of `--annotation`.
@@ -147,19 +177,25 @@ fn compression_of(output: &Output, default: Compression) -> Result<Option<Compre
     chosen.unwrap_or(default).with_level(number).map(Some)
 }
 
-fn media_types_of(output: &Output) -> Result<Option<MediaTypes>> {
-    match (output.attributes.get("oci-mediatypes"), output.flag("oci-mediatypes")) {
+fn switch(output: &Output, name: &str) -> Result<Option<bool>> {
+    match (output.attributes.get(name), output.flag(name)) {
         (None, _) => Ok(None),
-        (_, Some(true)) => Ok(Some(MediaTypes::Oci)),
-        (_, Some(false)) if output.kind == OutputKind::Oci => {
+        (_, Some(value)) => Ok(Some(value)),
+        (Some(value), None) => {
+            Err(Error::new(ErrorKind::InvalidInput, format!("`{name}` is `true` or `false`, not `{value}`")))
+        }
+    }
+}
+
+fn media_types_of(output: &Output) -> Result<Option<MediaTypes>> {
+    match switch(output, "oci-mediatypes")? {
+        None => Ok(None),
+        Some(true) => Ok(Some(MediaTypes::Oci)),
+        Some(false) if output.kind == OutputKind::Oci => {
             Err(Error::new(ErrorKind::InvalidInput, "an OCI layout has OCI media types")
                 .with_hint("leave out `oci-mediatypes=false`"))
         }
-        (_, Some(false)) => Ok(Some(MediaTypes::Docker)),
-        (Some(value), None) => Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("`oci-mediatypes` is `true` or `false`, not `{value}`"),
-        )),
+        Some(false) => Ok(Some(MediaTypes::Docker)),
     }
 }
 
@@ -197,7 +233,10 @@ mod tests {
             &["type=image,compression=lz4"],
             &["type=image,compression-level=x"],
             &["type=image,compression=gzip,compression-level=99"],
-            &["type=image,force-compression=true"],
+            &["type=image,force-compression=yes"],
+            &["type=image,push-by-digest=x"],
+            &["type=image,name-canonical=true"],
+            &["type=image,rewrite-timestamp=true", "type=tar,dest=-,rewrite-timestamp=false"],
             &["type=image,oci-mediatypes=x"],
             &["type=image,compression=gzip", "type=tar,dest=-,compression=zstd"],
         ] {

@@ -14,6 +14,7 @@ use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::platform::Platform;
 use windlass_core::request::{BuildRequest, NamedContext};
 
+use crate::ahead::Ahead;
 use crate::base::Bases;
 use crate::instructions::{self, Expanded, Origin};
 use crate::layer::Change;
@@ -193,7 +194,7 @@ impl<'a> Interpreter<'a> {
                     }
                 };
                 let mut stage = start.await.map_err(located)?;
-                if let Some(ahead) = self.workshop.ahead.as_ref().filter(|_| self.exported.contains(&index)) {
+                if let Some(ahead) = self.ahead_of(index) {
                     ahead.send(stage.layers.iter().map(|layer| layer.descriptor.clone()));
                 }
                 let triggers = std::mem::take(&mut stage.config.config.on_build);
@@ -227,6 +228,12 @@ impl<'a> Interpreter<'a> {
                 .map_err(|error| locate(dockerfile, instruction.location, error))?;
         }
         Ok(stage)
+    }
+
+    /// Where the layers of the base of a stage go ahead, if they stay as they are.
+    fn ahead_of(&self, index: usize) -> Option<&Ahead> {
+        let stays = self.exported.contains(&index) && !self.workshop.force_compression;
+        self.workshop.ahead.as_deref().filter(|_| stays)
     }
 
     /// The directory that a base is, if it is a named context of that kind.

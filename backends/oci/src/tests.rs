@@ -19,6 +19,7 @@ use windlass_core::request::{BuildRequest, BuiltImage, DockerfileSource, NamedCo
 
 use crate::{Oci, OciConfig};
 
+mod forms;
 mod reuse;
 mod sending;
 

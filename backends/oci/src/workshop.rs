@@ -30,6 +30,10 @@ pub(crate) struct Workshop {
     pub(crate) sources: Sources,
     /// How layers are compressed.
     pub(crate) compression: Compression,
+    /// Nothing in a layer is younger, by `rewrite-timestamp`.
+    pub(crate) latest: Option<i64>,
+    /// Layers of base images become others, so nobody needs them as they are.
+    pub(crate) force_compression: bool,
     /// Layers of earlier builds are not looked for.
     pub(crate) no_cache: bool,
     /// What ADD takes from elsewhere.
@@ -61,6 +65,8 @@ impl Workshop {
             sources: Sources::new(store.clone(), cache),
             store,
             compression: archive.compression,
+            latest: None,
+            force_compression: false,
             no_cache: false,
             remotes,
             ahead: None,

@@ -56,7 +56,7 @@ impl Bench {
         self.watched(&self.request(dockerfile)).await.unwrap_or_else(|error| panic!("{error:?}"))
     }
 
-    fn store(&self) -> ImageStore {
+    pub(super) fn store(&self) -> ImageStore {
         ImageStore::open(self.oci.store_dir()).unwrap()
     }
 }
