@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Client, Identity, redirect};
 
+use super::failure::root_cause;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 
 /// How a client talks to its servers.
@@ -59,6 +60,9 @@ impl HttpSettings {
                 (false, _) => redirect::Policy::none(),
             })
             .tcp_keepalive(Duration::from_secs(30))
+            // Several connections carry more than the one of HTTP/2, whose windows for what is sent to
+            // them servers keep small; and a handshake that fails says why.
+            .http1_only()
             .danger_accept_invalid_certs(self.insecure);
         if !self.proxy {
             builder = builder.no_proxy();
@@ -82,7 +86,13 @@ impl HttpSettings {
         if let Some(identity) = self.identity()? {
             builder = builder.identity(identity);
         }
-        builder.build().or_error(ErrorKind::InvalidConfig, || "could not set up the HTTP client")
+        builder.build().map_err(|error| {
+            let message = match self.identity_files.first() {
+                Some(file) => format!("could not use the client certificate `{}`", file.display()),
+                None => "could not set up the HTTP client".to_owned(),
+            };
+            Error::new(ErrorKind::InvalidConfig, message).with_source(root_cause(&error))
+        })
     }
 
     fn identity(&self) -> Result<Option<Identity>> {

@@ -131,7 +131,7 @@ fn is_unknown_name(error: &reqwest::Error) -> bool {
     error.is_connect() && chain(error).any(|cause| cause.to_string().starts_with("dns error"))
 }
 
-fn root_cause(error: &reqwest::Error) -> String {
+pub(super) fn root_cause(error: &reqwest::Error) -> String {
     chain(error).last().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
