@@ -10,6 +10,7 @@
 //! unsplit string; flags are not checked, nor are stage names, `ONBUILD FROM` or `CMD [1]`. The
 //! rules here are those of BuildKit's `frontend/dockerfile/{parser,instructions,shell,dockerfile2llb}`.
 
+mod check;
 mod duration;
 mod expand;
 mod flags;
@@ -80,7 +81,7 @@ impl Dockerfile {
             return Err(Error::new(ErrorKind::InvalidDockerfile, message)
                 .with_hint("begin with `FROM image` or `FROM scratch`"));
         }
-        let gap = |line: &usize| format!("{}:{line}: an empty line within a continuation", shown.display());
+        let warnings = warn(&source, &gaps, directives.check.as_deref())?;
         Ok(Self {
             source,
             syntax: directives.syntax,
@@ -88,7 +89,7 @@ impl Dockerfile {
             escape: directives.escape,
             global_arguments,
             stages,
-            warnings: gaps.iter().map(gap).collect(),
+            warnings,
         })
     }
 
@@ -132,6 +133,25 @@ impl Dockerfile {
             }
         }
     }
+}
+
+/// What the checks find, as `# check=` has it.
+fn warn(source: &Source, gaps: &[usize], options: Option<&str>) -> Result<Vec<String>> {
+    let checks = match options.map(check::Checks::parse) {
+        None => check::Checks::default(),
+        Some(Ok(checks)) => checks,
+        Some(Err(why)) => {
+            let line = source.lines().iter().position(|line| line.to_ascii_lowercase().contains("check"));
+            return Err(source.error(Location::line(line.unwrap_or_default() + 1), why));
+        }
+    };
+    let found = gaps.iter().filter(|_| checks.makes("NoEmptyContinuation"));
+    if let Some(line) = found.clone().next().filter(|_| checks.error) {
+        let message = "an empty line within a continuation, and `# check=error=true`";
+        return Err(source.error(Location::line(*line), message));
+    }
+    let shown = source.shown().display();
+    Ok(found.map(|line| format!("{shown}:{line}: an empty line within a continuation")).collect())
 }
 
 #[cfg(test)]

@@ -238,3 +238,16 @@ fn only_buildkit_reads_other_frontends() {
     assert!(!foreign("# syntax=docker.io/docker/dockerfile@sha256:00\nFROM a\n"));
     assert!(!foreign("FROM a\n"));
 }
+
+#[test]
+fn checks_are_skipped_or_made_errors() {
+    let parse = |directive: &str| {
+        let text = format!("{directive}\nFROM scratch\nENV a=1 \\\n\n b=2\n");
+        Dockerfile::parse(text.as_bytes(), Path::new("Dockerfile"))
+    };
+    assert_eq!(parse("# none").expect("good").warnings.len(), 1);
+    assert!(parse("# check=skip=all").expect("good").warnings.is_empty());
+    assert!(parse("# check=skip=NoEmptyContinuation;error=true").expect("good").warnings.is_empty());
+    let line = |directive| parse(directive).expect_err(directive).source_line().expect("a line").line;
+    assert_eq!((line("# check=error=true"), line("# check=nonsense")), (4, 1));
+}
