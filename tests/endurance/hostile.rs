@@ -6,10 +6,11 @@ use std::sync::Arc;
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 use tar::EntryType;
+use windlass_tests::image_check::{Image as Checked, Platform};
 
 use crate::bombs::{compressed, file, huge, node, tar};
 use crate::hostile_registry::{HostileRegistry, Image, digest};
-use crate::place::{Outcome, Place, Services, names};
+use crate::place::{Outcome, Place, Services, names, noise};
 
 /// The limit of these tests, as the setting says it, and what goes beyond it.
 const LIMIT: &str = "limits.unpack=1MiB";
@@ -24,6 +25,7 @@ pub(crate) fn trials(services: &Arc<Services>) -> Vec<Trial> {
         services.trial("layers_that_are_damaged_or_too_large", bad_layers),
         services.trial("images_that_are_not_what_they_say", wrong_images),
         services.trial("a_second_build_downloads_nothing", second_build),
+        services.trial("layers_that_nobody_reads_pass_through", pass_through),
     ]
 }
 
@@ -182,7 +184,13 @@ type Spoil = fn(&mut Image);
 const WRONG: &[(&str, Spoil, i32, &str, Option<&str>)] = &[
     ("content", |image| spoil_layer(image, |layer| layer[0] ^= 1), 1, "as announced", Some("as announced")),
     ("cut", |image| spoil_layer(image, |layer| layer.truncate(100)), 1, "bytes", Some("bytes")),
-    ("smaller", |image| image.manifest["layers"][0]["size"] = json!(1), 1, "size", Some("size")),
+    (
+        "smaller",
+        |image| image.manifest["layers"][0]["size"] = json!(1),
+        1,
+        "blob `sha256:",
+        Some("blob `sha256:"),
+    ),
     ("larger", |image| image.manifest["layers"][0]["size"] = json!(1_u64 << 40), 1, "bytes", Some("bytes")),
     (
         "negative",
@@ -287,5 +295,31 @@ fn second_build(place: &mut Place) -> Result<(), Failed> {
     match asked.contains(&blob) {
         true => Err(format!("the layer was fetched again: {asked:#?}").into()),
         false => Ok(()),
+    }
+}
+
+/// A layer that nobody reads goes from its registry to another one, verified, without being kept here.
+fn pass_through(place: &mut Place) -> Result<(), Failed> {
+    let registry = HostileRegistry::start()?;
+    let content = noise(5, 3 << 20);
+    let good = Image::of(&tar(&[file("large", &content)]));
+    registry.put("good", &good);
+    place.write("Dockerfile", format!("FROM {}\nENV A=1\n", registry.reference("good")))?;
+    let name = place.name("passed-through");
+    let digest = place.build(&["--push", "-t", &name])?;
+    let pushed = Checked::from_registry(&name, &Platform::amd64())?;
+    assert_eq!((pushed.root_digest, pushed.layers[0].digest.clone()), (digest, good.layer()));
+    let blobs = names(&place.store().join("blobs/sha256"))?;
+    assert!(!blobs.contains(&good.layer().trim_start_matches("sha256:").to_owned()), "it was kept");
+
+    let mut wrong = Image::of(&tar(&[file("larger", &content)]));
+    spoil_layer(&mut wrong, |layer| layer[1000] ^= 1);
+    registry.put("wrong", &wrong);
+    place.write("Dockerfile", format!("FROM {}\nENV A=1\n", registry.reference("wrong")))?;
+    let name = place.name("not-passed-through");
+    refused(place, &place.run(&["build", ".", "--push", "-t", &name])?, &[&wrong.layer(), "digest"])?;
+    match Checked::from_registry(&name, &Platform::amd64()) {
+        Ok(_) => Err("it was pushed".into()),
+        Err(_) => place.sound(),
     }
 }

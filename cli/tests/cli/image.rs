@@ -133,3 +133,54 @@ fn what_is_no_archive_is_refused() {
     }
     assert_eq!(sandbox.leftovers(), [""; 0]);
 }
+
+#[test]
+fn verify_finds_damage_and_prune_removes_what_is_not_needed() {
+    let sandbox = built();
+    assert!(sandbox.run(&["image", "verify"]).done().contains("3 blobs are sound"));
+    sandbox.write("hello.txt", "something else\n");
+    sandbox.run(&["build", "-q", "-t", "app:1", "-t", "localhost/other:2"]).done();
+    let blobs = sandbox.home().join(".cache/windlass/images/blobs/sha256");
+    let blobs = || std::fs::read_dir(&blobs).expect("blobs").map(|blob| blob.expect("a blob").path());
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3_600);
+    for blob in blobs() {
+        std::fs::File::open(blob).and_then(|blob| blob.set_modified(long_ago)).expect("aged");
+    }
+    assert_eq!(sandbox.run(&["image", "prune", "--format", "json"]).json()["blobs"], 3);
+    assert_eq!((blobs().count(), sandbox.run(&["image", "prune"]).done()), (3, "nothing to remove\n".into()));
+    let manifest = sandbox.run(&["image", "inspect", "app:1", "--format", "json"]).json();
+    let layer =
+        manifest["images"][0]["manifest"]["layers"][0]["digest"].as_str().expect("a layer").to_owned();
+    let path = blobs().find(|blob| layer.ends_with(&*blob.file_name().expect("a name").to_string_lossy()));
+    let path = path.expect("the layer is there");
+    std::fs::remove_file(&path).expect("removed");
+    std::fs::write(&path, "damaged").expect("written");
+    sandbox.run(&["image", "verify", "app:1"]).refused(1, &["1 damaged blobs", &layer, "build it again"]);
+    sandbox.run(&["image", "verify"]).refused(1, &["lacks 1", &layer]);
+    sandbox.run(&["image", "verify", "absent:1"]).refused(1, &["absent:1"]);
+    sandbox.run(&["build", "-q", "-t", "app:1", "-t", "localhost/other:2"]).done();
+    assert!(sandbox.run(&["image", "verify"]).done().contains("3 blobs are sound"));
+}
+
+#[test]
+fn one_platform_of_several_is_saved() {
+    let sandbox = Sandbox::scratch();
+    sandbox.run(&["build", "-q", "--platform", "linux/amd64,linux/arm64", "-t", "app:1"]).done();
+    sandbox.run(&["image", "save", "app:1", "--type", "docker", "-o", "d.tar"]).refused(2, &["several"]);
+    let line = ["image", "save", "app:1", "--type", "docker", "-o", "d.tar", "--platform", "linux/arm64"];
+    sandbox.run(&line).done();
+    let loaded = sandbox.run(&["image", "inspect", "d.tar", "--format", "json"]).json();
+    assert_eq!(loaded["images"][0]["platform"], "linux/arm64");
+    let line = ["image", "save", "app:1", "-o", "s.tar", "--platform", "linux/s390x"];
+    sandbox.run(&line).refused(1, &["linux/s390x", "linux/arm64"]);
+}
+
+#[test]
+fn what_unpacks_to_too_much_is_refused() {
+    let sandbox = built();
+    sandbox.run(&["image", "save", "app:1", "-o", "a.tar"]).done();
+    sandbox.run(&["image", "rm", "--all"]).done();
+    let outcome = sandbox.run(&["image", "load", "-i", "a.tar", "--set", "limits.unpack=1kB"]);
+    outcome.refused(1, &["a.tar", "unpacks to more than 1000 bytes", "limits.unpack"]);
+    assert_eq!((references(&sandbox).len(), sandbox.leftovers().len()), (0, 0));
+}

@@ -1,5 +1,6 @@
 //! Ctrl-C: the work ends by itself, nothing half-written stays.
 
+use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -100,4 +101,25 @@ fn a_time_limit_exits_4_and_leaves_nothing() {
     sandbox.run(&line).refused(4, &["error: stopped after 0.2s", "--timeout"]);
     assert_eq!(sandbox.leftovers(), [""; 0]);
     assert!(!sandbox.path("out.tar").exists());
+}
+
+#[test]
+fn a_load_that_is_stopped_leaves_nothing() {
+    let sandbox = large();
+    sandbox.run(&["build", "-q", "-o", "type=oci,dest=whole.tar"]).done();
+    let whole = std::fs::read(sandbox.path("whole.tar")).expect("an archive");
+    let store = sandbox.home().join(".cache/windlass/images");
+    std::fs::remove_dir_all(&store).expect("a store");
+    let mut command = sandbox.command(&["image", "load", "-t", "app:1"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    // The rest never comes.
+    stdin.write_all(&whole[..whole.len() / 2]).expect("taken");
+    wait_for_work(&sandbox, &mut child);
+    send(&child, "-INT");
+    Outcome::of(&child.wait_with_output().expect("ends")).refused(130, &["error: cancelled"]);
+    drop(stdin);
+    assert_eq!(sandbox.leftovers(), [""; 0]);
+    assert_eq!(std::fs::read_dir(store.join("blobs/sha256")).expect("a store").count(), 0);
 }

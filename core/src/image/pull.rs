@@ -207,7 +207,16 @@ pub(super) async fn all<F: Future<Output = Result<()>>>(
     transfers: Vec<F>,
     together: &Job,
 ) -> Result<()> {
-    let mut transfers = stream::iter(transfers).buffer_unordered(client.settings().concurrency.max(1));
+    all_at(client.settings().concurrency, transfers, together).await
+}
+
+/// As [`all`], so many at a time.
+pub(super) async fn all_at<F: Future<Output = Result<()>>>(
+    concurrency: usize,
+    transfers: Vec<F>,
+    together: &Job,
+) -> Result<()> {
+    let mut transfers = stream::iter(transfers).buffer_unordered(concurrency.max(1));
     let mut outcome = Ok(());
     while let Some(result) = transfers.next().await {
         if outcome.is_ok() && result.is_err() {

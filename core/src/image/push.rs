@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use serde::Serialize;
 
 use super::documents::{DOCUMENT_LIMIT_BYTES, Descriptor, Document};
-use super::pull::{all, is_elsewhere, nowhere, together};
+use super::pull::{all_at, is_elsewhere, nowhere, together};
 use super::store::ImageStore;
 use crate::backend::Job;
 use crate::digest::Digest;
@@ -15,6 +15,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Step;
 use crate::reference::Reference;
 use crate::registry::{BlobSource, Pushed, RegistryClient};
+
+/// So many blobs are asked for while one is sent.
+const ASKED_AT_ONCE: usize = 4;
 
 /// What a push did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -134,7 +137,8 @@ impl Push<'_> {
                 let which = platform.unwrap_or_else(|| child.digest.to_string());
                 let message = format!("the image for `{which}` is not in the image store");
                 return Err(Error::new(ErrorKind::NotFound, message)
-                    .with_hint("push one platform with `--platform`, or fetch the others first: `windlass image pull --all-platforms`"));
+                    .with_hint("push one platform with `--platform`")
+                    .with_hint("or fetch the others first: `windlass image pull --all-platforms`"));
             }
             below.extend(self.documents_below(child)?);
             below.push(child.clone());
@@ -154,7 +158,8 @@ impl Push<'_> {
         }
         let job = together(self.job);
         let transfers = blobs.into_iter().map(|blob| self.blob(repository, blob, &job)).collect();
-        all(self.client, transfers, &job).await
+        // Most are only asked for: those that are sent wait for their turn in the client.
+        all_at(ASKED_AT_ONCE * self.client.settings().concurrency, transfers, &job).await
     }
 
     async fn blob(&self, repository: &Reference, blob: &Descriptor, job: &Job) -> Result<()> {

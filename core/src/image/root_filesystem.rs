@@ -16,6 +16,7 @@ use crate::backend::Job;
 use crate::error::{Error, ErrorKind, Result};
 
 mod directory;
+mod merge;
 
 use directory::DirectoryTarget;
 

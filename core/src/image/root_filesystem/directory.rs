@@ -8,11 +8,12 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
+use super::merge::{check_merge, merge};
 use crate::archive::{TarEntry, TarKind, recover};
 use crate::backend::Job;
 use crate::error::{Error, ErrorKind, Result};
@@ -93,6 +94,7 @@ impl<'a> DirectoryTarget<'a> {
             self.work.disable_cleanup(true);
             return Ok(());
         }
+        check_merge(self.work.path(), &self.dest).map_err(failed)?;
         merge(self.work.path(), &self.dest).map_err(failed)
     }
 
@@ -198,70 +200,6 @@ fn set_xattr(path: &Path, name: &[u8], value: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Moves what is in one directory into another. Directories are merged, all else is replaced; a
-/// link at the destination is replaced too, not followed.
-fn merge(from: &Path, to: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        let there = fs::symlink_metadata(&target);
-        let is_directory = entry.file_type()?.is_dir();
-        match there {
-            Ok(there) if there.is_dir() && is_directory => {
-                let attributes = entry.metadata()?;
-                // Ours may forbid to take its content out, and the other to put it in.
-                fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700))?;
-                let closed = there.mode() & 0o300 != 0o300;
-                if closed {
-                    fs::set_permissions(&target, fs::Permissions::from_mode(there.mode() | 0o700))?;
-                }
-                let merged = merge(&entry.path(), &target);
-                if merged.is_err() && closed {
-                    let _ = fs::set_permissions(&target, there.permissions());
-                }
-                merged?;
-                take_over(&target, &attributes)?;
-                continue;
-            }
-            Ok(there) if there.is_dir() => fs::remove_dir_all(&target)?,
-            Ok(_) if is_directory => fs::remove_file(&target)?,
-            _ => {}
-        }
-        if is_directory {
-            rename_directory(&entry.path(), &target)?;
-        } else {
-            fs::rename(entry.path(), &target)?;
-        }
-    }
-    Ok(())
-}
-
-/// Moves a directory. Its owner may do that only while it may be written: the entry `..` changes.
-fn rename_directory(from: &Path, to: &Path) -> io::Result<()> {
-    let permissions = fs::symlink_metadata(from)?.permissions();
-    let closed = permissions.mode() & 0o200 == 0;
-    if closed {
-        fs::set_permissions(from, fs::Permissions::from_mode(0o700))?;
-    }
-    fs::rename(from, to)?;
-    if closed {
-        fs::set_permissions(to, permissions)?;
-    }
-    Ok(())
-}
-
-/// Gives a directory that was there the attributes of the one that is merged into it.
-fn take_over(directory: &Path, attributes: &fs::Metadata) -> io::Result<()> {
-    let there = fs::symlink_metadata(directory)?;
-    if (there.uid(), there.gid()) != (attributes.uid(), attributes.gid()) {
-        std::os::unix::fs::lchown(directory, Some(attributes.uid()), Some(attributes.gid()))?;
-    }
-    fs::set_permissions(directory, attributes.permissions())?;
-    let time = Timespec { tv_sec: attributes.mtime(), tv_nsec: 0 };
-    let times = Timestamps { last_access: time, last_modification: time };
-    Ok(rustix::fs::utimensat(CWD, directory, &times, AtFlags::SYMLINK_NOFOLLOW)?)
-}
-
 fn failed(dest: &Path, error: io::Error) -> Error {
     Error::new(ErrorKind::LocalIo, format!("could not write the root file system to `{}`", dest.display()))
         .with_source(error)
@@ -273,6 +211,7 @@ mod tests {
     use crate::image::ImageStore;
     use crate::image::root_filesystem::root_filesystem_dir;
     use crate::image::tests::{file, image, link};
+    use std::os::unix::fs::MetadataExt;
 
     fn export(layers: &[Vec<(TarEntry, &'static str)>], dest: &Path) -> Result<()> {
         let dir = tempfile::tempdir().expect("temporary directory");
