@@ -27,17 +27,21 @@ pub struct CredentialSettings {
 impl CredentialSettings {
     /// The files that `docker` and `podman` use, from the environment variables and the home
     /// directory: `$DOCKER_CONFIG/config.json` (else `~/.docker/config.json`), then
-    /// `$REGISTRY_AUTH_FILE`, then `$XDG_RUNTIME_DIR/containers/auth.json` and
-    /// `~/.config/containers/auth.json`.
+    /// `$REGISTRY_AUTH_FILE`, then `$XDG_RUNTIME_DIR/containers/auth.json` (else
+    /// `/run/containers/UID/auth.json`) and `~/.config/containers/auth.json`.
+    ///
+    /// Source: docker's `config` package; containers-auth.json(5).
     pub fn from_variables<'a>(variable: impl Fn(&str) -> Option<&'a str>, home_dir: Option<&Path>) -> Self {
         let docker = variable("DOCKER_CONFIG").map(PathBuf::from).or_else(|| Some(home_dir?.join(".docker")));
         let config =
             variable("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(home_dir?.join(".config")));
+        let of_containers =
+            || format!("/run/containers/{}/auth.json", rustix::process::getuid().as_raw()).into();
         let containers = |dir: PathBuf| dir.join("containers/auth.json");
         let files = [
             docker.map(|dir| dir.join("config.json")),
             variable("REGISTRY_AUTH_FILE").map(PathBuf::from),
-            variable("XDG_RUNTIME_DIR").map(PathBuf::from).map(containers),
+            Some(variable("XDG_RUNTIME_DIR").map_or_else(of_containers, |dir| containers(dir.into()))),
             config.map(containers),
         ];
         Self { files: files.into_iter().flatten().collect() }
@@ -103,4 +107,30 @@ pub enum Credential {
     },
     /// A token that is exchanged for access tokens (OAuth2 refresh token).
     IdentityToken(SecretString),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_where_docker_and_podman_put_credentials() {
+        let variables = [("REGISTRY_AUTH_FILE", "/auth"), ("XDG_RUNTIME_DIR", "/run/me")];
+        let variable =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        let files = CredentialSettings::from_variables(variable, Some(Path::new("/home/me"))).files;
+        let files: Vec<&str> = files.iter().filter_map(|file| file.to_str()).collect();
+        assert_eq!(
+            files,
+            [
+                "/home/me/.docker/config.json",
+                "/auth",
+                "/run/me/containers/auth.json",
+                "/home/me/.config/containers/auth.json"
+            ]
+        );
+        let files = CredentialSettings::from_variables(|_| None, None).files;
+        assert_eq!(files.len(), 1);
+        assert!(files[0].starts_with("/run/containers"), "{files:?}");
+    }
 }

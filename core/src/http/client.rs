@@ -60,6 +60,8 @@ impl HttpSettings {
                 (false, _) => redirect::Policy::none(),
             })
             .tcp_keepalive(Duration::from_secs(30))
+            // Front ends close idle connections after a minute; one that is used just then breaks.
+            .pool_idle_timeout(Duration::from_secs(45))
             // Several connections carry more than the one of HTTP/2, whose windows for what is sent to
             // them servers keep small; and a handshake that fails says why.
             .http1_only()
