@@ -1,5 +1,6 @@
 //! Layers: what an instruction changed, as a tar.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
@@ -71,7 +72,7 @@ impl Change {
 /// copied aside; last the hard links.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    plain: Vec<(Vec<u8>, Node)>,
+    plain: Vec<Placed>,
     /// What is read from archives, in the order of the first path of each. A member that is wanted
     /// twice is read in a further round.
     rounds: Vec<Vec<(Stream, Members)>>,
@@ -79,8 +80,11 @@ pub(crate) struct Plan {
     links: Vec<(Vec<u8>, Node, Vec<u8>)>,
 }
 
-/// Members of an archive by their number, each with its path.
-type Members = BTreeMap<u64, (Vec<u8>, Node)>;
+/// A file with its path.
+type Placed = (Vec<u8>, Node);
+
+/// Members of an archive by their number.
+type Members = BTreeMap<u64, Placed>;
 
 /// A file whose content is read: the numbers of its context and of its entry there.
 pub(crate) type ReadEntry = (usize, usize);
@@ -134,15 +138,14 @@ impl Plan {
         nodes.chain(links).for_each(|node| node.mtime = node.mtime.min(latest));
     }
 
-    fn add_member(&mut self, stream: Stream, member: u64, file: (Vec<u8>, Node)) {
+    fn add_member(&mut self, stream: Stream, member: u64, file: Placed) {
         for round in &mut self.rounds {
             let position = round.iter().position(|(known, _)| *known == stream).unwrap_or_else(|| {
                 round.push((stream, Members::new()));
                 round.len() - 1
             });
-            let members = &mut round[position].1;
-            if !members.contains_key(&member) {
-                members.insert(member, file);
+            if let Entry::Vacant(place) = round[position].1.entry(member) {
+                place.insert(file);
                 return;
             }
         }
@@ -236,7 +239,7 @@ impl Plan {
         step: &Step,
         job: &Job,
     ) -> Result<Vec<(ReadEntry, Digest)>> {
-        let items: Vec<(&(Vec<u8>, Node), OnceLock<Digest>)> =
+        let items: Vec<(&Placed, OnceLock<Digest>)> =
             self.plain.iter().map(|item| (item, OnceLock::new())).collect();
         let total: u64 = self.plain.iter().map(|(_, node)| node.size_bytes()).sum();
         let progress = |written: u64| step.progress(written.min(total), Some(total), Unit::Bytes);

@@ -8,7 +8,7 @@
 //! work. Only git is called, for ADD of a repository.
 //!
 //! In reading order: `backend.rs` is the protocol; `build.rs` is a build from top to bottom;
-//! `stages.rs` interprets stages, `instructions/` has one file an instruction; `copy/` is what COPY
+//! `stages.rs` interprets stages, `files.rs` those of their instructions that need files, `instructions/` has one file an instruction; `copy/` is what COPY
 //! and ADD share; `layer.rs` says what is in a layer and `making.rs` makes it, unless it
 //! was made before; `base.rs` finds base images, `deliver.rs` brings the
 //! result to its place.
@@ -22,6 +22,7 @@ mod check;
 mod config;
 mod copy;
 mod deliver;
+mod files;
 mod find;
 mod go_format;
 mod go_match;

@@ -41,7 +41,7 @@ struct Order {
 /// What is known of a layer that is wanted.
 enum Found {
     /// It was made before, and can be used.
-    Usable(Layer),
+    Usable(Box<Layer>),
     /// It was made before, and has to be made again.
     Known,
     /// It was never made here.
@@ -76,7 +76,7 @@ impl Workshop {
         let found = self.find(&order, ahead, job).await?;
         let reused = matches!(found, Found::Usable(_));
         let layer = match found {
-            Found::Usable(layer) => layer,
+            Found::Usable(layer) => *layer,
             Found::Known => self.make(&order, ahead, false, step, job).await?,
             Found::Nothing => self.make(&order, ahead, true, step, job).await?,
         };
@@ -105,7 +105,7 @@ impl Workshop {
         } else if !claim(ahead, &descriptor).await {
             return Ok(Found::Known);
         }
-        Ok(Found::Usable(Layer { descriptor, diff_id }))
+        Ok(Found::Usable(Box::new(Layer { descriptor, diff_id })))
     }
 
     /// What is remembered of a layer, and whether this build made it. Reads files that are not known

@@ -61,7 +61,7 @@ impl Tty {
         };
         match outcome {
             StepOutcome::Done => self.line(&format!("{} {name} {seconds:.1}s", self.style.good("✓"))),
-            StepOutcome::Cached => self.line(&format!("{} {name} cached", self.style.good("✓"))),
+            StepOutcome::Cached => self.line(&format!("{} CACHED {name}", self.style.good("✓"))),
             StepOutcome::Cancelled => self.line(&format!("{} {name} cancelled", self.style.warning("-"))),
             // Why, and the end of its log, are in the error that follows.
             StepOutcome::Failed(_) => self.line(&format!("{} {name} failed", self.style.failure("✗"))),

@@ -10,11 +10,15 @@ use super::*;
 
 /// How the steps of a build ended, by their names.
 #[derive(Default)]
-struct Steps(Mutex<(BTreeMap<u64, String>, Vec<(String, StepOutcome)>)>);
+struct Steps(Mutex<Ended>);
+
+/// The names of the steps by their numbers, and how they ended, in that order.
+#[derive(Default)]
+struct Ended(BTreeMap<u64, String>, Vec<(String, StepOutcome)>);
 
 impl EventSink for Steps {
     fn emit(&self, event: Event) {
-        let (names, ended) = &mut *self.0.lock().unwrap();
+        let Ended(names, ended) = &mut *self.0.lock().unwrap();
         match event {
             Event::StepStarted { step, name } => drop(names.insert(step.0, name)),
             Event::StepFinished { step, outcome } => ended.push((names[&step.0].clone(), outcome)),
