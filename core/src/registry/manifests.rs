@@ -174,6 +174,8 @@ impl RegistryClient {
                 Ok(digest)
             }
             Answer::Refused(refusal) => {
+                // A part of it may be gone: the next attempt asks for all of them again.
+                self.inner.known_blobs.forget(&reference.name());
                 let message = format!("could not push the manifest of `{reference}`");
                 Err(self.refused(refusal, &message, &endpoint, reference.repository(), job).await)
             }

@@ -43,7 +43,7 @@ pub use upload::{BlobSink, BlobSource, BlobStream, Pushed};
 
 use self::authentication::Authenticator;
 use self::endpoint::Endpoint;
-use self::upload::Form;
+use self::upload::{Form, KnownBlobs};
 use crate::error::Result;
 
 /// The client for image registries. Clones share connections and tokens.
@@ -59,6 +59,7 @@ struct Inner {
     endpoints: Mutex<HashMap<String, Endpoint>>,
     mirrors_down: Mutex<HashSet<String>>,
     forms: Mutex<HashMap<String, Form>>,
+    known_blobs: KnownBlobs,
     /// Permits for blobs that are being sent: asking for them is not limited by it.
     sending: Semaphore,
 }
@@ -80,6 +81,7 @@ impl RegistryClient {
             endpoints: Mutex::default(),
             mirrors_down: Mutex::default(),
             forms: Mutex::default(),
+            known_blobs: KnownBlobs::default(),
             sending,
         };
         let client = Self { inner: Arc::new(inner) };

@@ -323,3 +323,23 @@ async fn a_whole_blob_that_is_cut_again_and_again_goes_in_pieces() {
     assert_eq!(result.expect_err("cut").kind(), ErrorKind::Unavailable);
     assert_eq!((fake.seen("PUT").len(), fake.seen("PATCH").len()), (6, 0));
 }
+
+#[tokio::test]
+async fn what_is_there_is_asked_for_once() {
+    let fake = Fake::start(|seen| match seen {
+        seen if seen.is("HEAD") => reply(200),
+        _ => reply(400).body(r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"gone"}]}"#),
+    })
+    .await;
+    let (job, (client, _dir)) = (Job::silent(), client(None));
+    let (blob, reference) = (Descriptor::of("", &content(9)), reference(&fake.host));
+    for _ in 0..2 {
+        let claimed = client.claim_blob(&reference, &blob, None, &job).await.expect("asked");
+        assert_eq!(claimed, Some(Pushed::Existed));
+    }
+    assert_eq!(fake.lines().len(), 1);
+    // A registry that misses something is asked again.
+    client.push_manifest(&reference, "x/y", &"{}".into(), &job).await.expect_err("refused");
+    client.claim_blob(&reference, &blob, None, &job).await.expect("asked");
+    assert_eq!(fake.seen("HEAD").len(), 2);
+}

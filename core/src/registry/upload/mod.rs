@@ -7,6 +7,7 @@
 //! a query, and may lead to another host, which gets no credentials.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, HeaderValue};
@@ -15,6 +16,7 @@ use url::Url;
 
 use self::blob::Upload;
 pub(super) use self::form::Form;
+pub(super) use self::known::KnownBlobs;
 use self::location::location;
 pub(super) use self::session::Session;
 pub use self::stream::{BlobSink, BlobStream};
@@ -30,6 +32,7 @@ use crate::reference::Reference;
 
 mod blob;
 mod form;
+mod known;
 mod location;
 mod part;
 mod session;
@@ -145,7 +148,9 @@ impl RegistryClient {
                 let upload = Upload { session, blob, source, report: report.of(blob) };
                 let permit = async { Ok(self.inner.sending.acquire().await) };
                 let _permit = job.run(permit).await?;
-                upload.run(location).await.map(|()| Pushed::Uploaded)
+                upload.run(location).await?;
+                self.inner.known_blobs.note(&repository.name(), blob.digest, Instant::now());
+                Ok(Pushed::Uploaded)
             }
         }
     }
@@ -177,14 +182,21 @@ impl RegistryClient {
         mount_from: Option<&str>,
         job: &Job,
     ) -> Result<Claim> {
-        let scope = Scope::push(repository.repository());
-        if self.has_blob_as(endpoint, scope.clone(), blob, job).await? {
+        let (known, name) = (&self.inner.known_blobs, repository.name());
+        if known.has(&name, blob.digest, Instant::now()) {
             return Ok(Claim::There(Pushed::Existed));
         }
-        match mount_from.filter(|from| *from != repository.repository()) {
-            Some(from) => self.mount(endpoint, scope, blob, from, job).await,
-            None => Ok(Claim::Absent(None)),
+        let scope = Scope::push(repository.repository());
+        let mount_from = mount_from.filter(|from| *from != repository.repository());
+        let claim = match (self.has_blob_as(endpoint, scope.clone(), blob, job).await?, mount_from) {
+            (true, _) => Claim::There(Pushed::Existed),
+            (false, Some(from)) => self.mount(endpoint, scope, blob, from, job).await?,
+            (false, None) => Claim::Absent(None),
+        };
+        if matches!(claim, Claim::There(_)) {
+            known.note(&name, blob.digest, Instant::now());
         }
+        Ok(claim)
     }
 
     /// Asks the registry to take the blob over from another repository. That it cannot, or that we

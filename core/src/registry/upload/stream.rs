@@ -1,6 +1,7 @@
 //! Sending a blob while it is being made: its digest is known only at its end.
 
 use std::io::{self, Write};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot};
@@ -188,6 +189,8 @@ impl Streamed {
         let close = self.session.close(begun.location.clone(), blob.digest).await;
         close.map_err(Ended::into_error)?;
         self.report.of(&blob).sent(blob.size_bytes);
+        let known = &self.session.client.inner.known_blobs;
+        known.note(&self.repository.name(), blob.digest, Instant::now());
         Ok(Pushed::Uploaded)
     }
 
