@@ -5,6 +5,10 @@ use std::io::Write as _;
 use windlass_core::ErrorKind;
 use windlass_tests::scenario::{NamedContext, Scenario, absent, at, only, scenario};
 
+/// Why histories differ where a layer is nobody's instruction.
+const UNNAMED_LAYER: &str =
+    "BuildKit puts it at the end, under the name of another; windlass where its layer is";
+
 /// The scenarios of this file.
 pub(crate) fn scenarios() -> Vec<Scenario> {
     [here_documents(), archives(), from()].concat()
@@ -72,6 +76,17 @@ fn tar_of_some_things() -> Vec<u8> {
         builder.append_link(&mut hard_link, "top/same", "top/file")?;
         builder.into_inner()
     })();
+    result.expect("a tar in memory")
+}
+
+/// A tar with nothing but a hard link.
+fn tar_of_a_link(name: &str, target: &str) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Link);
+    header.set_mode(0o755);
+    header.set_size(0);
+    let result = builder.append_link(&mut header, name, target).and_then(|()| builder.into_inner());
     result.expect("a tar in memory")
 }
 
@@ -160,6 +175,16 @@ fn archives() -> Vec<Scenario> {
             .file("archive", gzip(&tar))
             .dockerfile("FROM {busybox}\nADD archive /lib64\n")
             .expect(at("/lib/top/file").file("alpha\n").owner(123, 456)),
+        scenario("add_of_an_archive_that_links_to_a_file_of_the_base")
+            .file("archive", tar_of_a_link("more/names/same", "bin/busybox"))
+            .dockerfile("FROM {busybox}\nADD archive /\n")
+            .expect(at("/more/names/same").same_file_as("/bin/busybox")),
+        scenario("add_of_an_archive_that_links_to_nothing")
+            .file("archive", tar_of_a_link("same", "no/such/file"))
+            .dockerfile("FROM {busybox}\nADD archive /\n")
+            .fails_on("oci", ErrorKind::BuildFailed, &["archive", "`same` has no target"])
+            .fails_on("docker", ErrorKind::InvalidDockerfile, &["archive", "no such file"])
+            .differs("error/kind", "of BuildKit's errors, only the words say what they are"),
         scenario("add_of_what_is_no_archive_copies")
             .file("a.txt.gz", gzip(b"no tar in here"))
             .file("b.tar", "only called so")
@@ -238,6 +263,16 @@ fn from() -> Vec<Scenario> {
             .dockerfile("FROM scratch\nCOPY --from=assets . /d/\n")
             .context("assets", NamedContext::Directory("{root}/assets"))
             .expect(only("/d", &[".dockerignore", "logo", "sub", "sub/x"])),
+        scenario("from_a_directory_context")
+            .beside("assets/logo", "logo")
+            .beside("assets/sub/x", "x")
+            .beside("assets/drop.log", "x")
+            .beside("assets/.dockerignore", "*.log\n")
+            .dockerfile("FROM assets AS a\nENV X=1\nFROM a\nCOPY --from=assets logo /sub/\n")
+            .context("assets", NamedContext::Directory("{root}/assets"))
+            .differs("history/*/created_by", UNNAMED_LAYER)
+            .differs("history/*/empty_layer", UNNAMED_LAYER)
+            .expect(only("/", &[".dockerignore", "logo", "sub", "sub/logo", "sub/x"])),
         scenario("copy_from_an_image_context")
             .dockerfile("FROM scratch\nCOPY --from=tools /etc/group /\n")
             .context("tools", NamedContext::Image("{busybox}"))
