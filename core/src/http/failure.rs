@@ -82,7 +82,10 @@ fn tls_hint(error: &rustls::Error, server: &str) -> Option<String> {
         rustls::Error::InvalidMessage(_) => Some(plain_hint(server)),
         rustls::Error::InvalidCertificate(
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
-        ) => Some(format!("its certificate is for another name than `{server}`: reach it by that name")),
+        ) => Some(format!(
+            "its certificate is for another name than `{server}`: check the name, and whether something in \
+             between answers in its place"
+        )),
         rustls::Error::InvalidCertificate(
             Certificate::Expired
             | Certificate::ExpiredContext { .. }

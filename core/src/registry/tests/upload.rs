@@ -148,6 +148,12 @@ async fn a_blob_is_mounted_where_that_is_allowed() {
     .await;
     assert_eq!(result.expect("sent"), Pushed::Uploaded);
     assert!(fake.lines()[2].starts_with("PUT /other?digest="), "{:?}", fake.lines());
+    // Who only wanted to take it over leaves no upload behind.
+    let (job, (client, _dir)) = (Job::silent(), client(None));
+    let blob = Descriptor::of("", &content(9));
+    let claimed = client.claim_blob(&reference(&fake.host), &blob, Some("base"), &job).await;
+    assert_eq!(claimed.expect("asked"), None);
+    assert_eq!(fake.lines().last().map(String::as_str), Some("DELETE /other"));
     // Or a refusal, which only means that it must be sent.
     let (result, _) = send(900, Some("base"), move |seen| reply(if mount(seen) { 403 } else { 201 })).await;
     assert_eq!(result.expect("sent"), Pushed::Uploaded);

@@ -138,13 +138,7 @@ impl RegistryClient {
         match self.claim(&endpoint, repository, blob, mount_from, job).await? {
             Claim::There(pushed) => Ok(pushed),
             Claim::Absent(location) => {
-                let session = Session {
-                    client: self.clone(),
-                    endpoint,
-                    scope: Scope::push(repository.repository()),
-                    what: format!("blob `{}` ({} bytes)", blob.digest, blob.size_bytes),
-                    job: job.clone(),
-                };
+                let session = self.session(endpoint, repository, blob, job);
                 let upload = Upload { session, blob, source, report: report.of(blob) };
                 let permit = async { Ok(self.inner.sending.acquire().await) };
                 let _permit = job.run(permit).await?;
@@ -170,7 +164,22 @@ impl RegistryClient {
         let endpoint = self.endpoint(repository.registry())?;
         match self.claim(&endpoint, repository, blob, mount_from, job).await? {
             Claim::There(pushed) => Ok(Some(pushed)),
-            Claim::Absent(_) => Ok(None),
+            Claim::Absent(None) => Ok(None),
+            // It opened an upload instead, which nobody will use.
+            Claim::Absent(Some(location)) => {
+                self.session(endpoint, repository, blob, job).abandon(location).await;
+                Ok(None)
+            }
+        }
+    }
+
+    fn session(&self, endpoint: Endpoint, repository: &Reference, blob: &Descriptor, job: &Job) -> Session {
+        Session {
+            client: self.clone(),
+            endpoint,
+            scope: Scope::push(repository.repository()),
+            what: format!("blob `{}` ({} bytes)", blob.digest, blob.size_bytes),
+            job: job.clone(),
         }
     }
 
