@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use windlass_core::backend::Job;
-use windlass_core::digest::Digest;
 use windlass_core::dockerfile::{self, Base, Expander, InstructionKind, Location, StagePlan};
 use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::platform::Platform;
@@ -12,7 +11,7 @@ use windlass_core::request::NamedContext;
 use crate::instructions::{self, Expanded, Origin};
 use crate::layer::Change;
 use crate::owner::{Owner, OwnerSpec};
-use crate::stage::{Layer, Stage};
+use crate::stage::Stage;
 use crate::stages::Interpreter;
 use crate::tree::{Content, NodeKind, Stream, Tree};
 
@@ -105,9 +104,9 @@ impl Interpreter<'_> {
         let make = async {
             let (mut stage, change) = job.blocking(work).await?;
             let Some(change) = change else { return Ok((stage, false)) };
-            self.fetch(change.layers_read(), job).await?;
             let (created_by, whole) = (change.created_by.clone(), change.whole);
-            let made = self.workshop.layer(change, self.exported.contains(&index), &step, job).await?;
+            let exported = self.exported.contains(&index);
+            let made = self.workshop.layer(change, exported, self.bases, &step, job).await?;
             stage.tree = Some(made.tree).filter(|_| whole);
             stage.record_layer(created_by, made.layer);
             Ok((stage, made.reused))
@@ -171,16 +170,6 @@ impl Interpreter<'_> {
         Ok(())
     }
 
-    /// Makes sure that layers are here to be read.
-    async fn fetch(&self, layers: impl IntoIterator<Item = Digest>, job: &Job) -> Result<()> {
-        let known = |diff_id| {
-            let descriptor = self.workshop.sources.layer(diff_id)?;
-            Some(Layer { descriptor, diff_id })
-        };
-        let layers: Vec<Layer> = layers.into_iter().filter_map(known).collect();
-        self.bases.fetch(&layers, job).await
-    }
-
     /// Finds the numbers of an owner, with the files of the stage where it is given by name.
     pub(super) async fn owner(&self, stage: &mut Stage, text: &str, job: &Job) -> Result<Owner> {
         let spec = OwnerSpec::parse(text)?;
@@ -218,7 +207,7 @@ impl Interpreter<'_> {
             if let Some(kept) = store.kept_file(&layer.digest, member) {
                 return Ok(kept);
             }
-            self.fetch([diff_id], job).await?;
+            self.workshop.fetch([diff_id], self.bases, job).await?;
             place = Some((layer.digest, member));
         }
         let read = move |_: &Job| {

@@ -1,7 +1,7 @@
 //! Layers: what an instruction changed, as a tar.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
@@ -51,19 +51,6 @@ pub(crate) struct Change {
     pub(crate) whole: bool,
 }
 
-impl Change {
-    /// The layers that the content of the touched files is in.
-    pub(crate) fn layers_read(&self) -> BTreeSet<Digest> {
-        let content = |path: &Vec<u8>| match self.tree.get(path)?.kind {
-            NodeKind::File { content: Content::Member { stream: Stream::Layer(diff_id), .. }, .. } => {
-                Some(diff_id)
-            }
-            _ => None,
-        };
-        self.touched.paths.keys().filter_map(content).collect()
-    }
-}
-
 /// A layer in the order in which it is written: the touched paths, with their parents as every layer
 /// has them.
 ///
@@ -96,8 +83,13 @@ impl Plan {
     /// `BuildFailed` for a name that layers reserve for deletions.
     pub(crate) fn of(tree: &Tree, touched: &Touched) -> Result<Self> {
         let mut paths = touched.paths.clone();
+        let mut last: &[u8] = b"";
         for path in touched.paths.keys() {
             let mut above = parent(path);
+            // Neighbours have the same parents.
+            if std::mem::replace(&mut last, above) == above {
+                continue;
+            }
             while !above.is_empty() && !paths.contains_key(above) {
                 paths.insert(above.to_vec(), 0);
                 above = parent(above);
@@ -106,7 +98,7 @@ impl Plan {
         // The root has no name of its own in a layer.
         paths.remove(&b""[..]);
         let mut plan = Self::default();
-        let mut first: BTreeMap<(u32, Content), Vec<u8>> = BTreeMap::new();
+        let mut first: HashMap<(u32, Content), Vec<u8>> = HashMap::with_capacity(paths.len());
         for (path, copy) in paths {
             if file_name(&path).starts_with(b".wh.") {
                 return Err(reserved_name(&path));
@@ -152,7 +144,7 @@ impl Plan {
         self.rounds.push(vec![(stream, Members::from([(member, file)]))]);
     }
 
-    fn streams(&self) -> impl Iterator<Item = &(Stream, Members)> {
+    fn streams(&self) -> impl Iterator<Item = &(Stream, Members)> + Clone {
         self.rounds.iter().flatten()
     }
 
@@ -188,6 +180,15 @@ impl Plan {
     /// The files that are read for the layer, in a fixed order.
     pub(crate) fn reads(&self) -> Vec<ReadEntry> {
         self.plain.iter().filter_map(|(_, node)| read_entry(node)).chain(self.archives()).collect()
+    }
+
+    /// The layers that are read for it, by their `diff_id`s.
+    pub(crate) fn layers_read(&self) -> BTreeSet<Digest> {
+        let layer = |(stream, _): &(Stream, Members)| match stream {
+            Stream::Layer(diff_id) => Some(*diff_id),
+            Stream::Archive { .. } => None,
+        };
+        self.streams().filter_map(layer).collect()
     }
 
     /// The archives in contexts that are read for it, each once.
@@ -266,14 +267,20 @@ impl Plan {
     /// Tells the tree where the new content is, once the layer has been written.
     pub(crate) fn settle(&self, tree: &mut Tree, diff_id: Digest) {
         let streamed = self.streams().flat_map(|(_, members)| members.values());
-        let order = self.plain.iter().chain(streamed).map(|(path, _)| path.as_slice());
-        let places: BTreeMap<&[u8], u64> = order.zip(0..).collect();
-        let links = self.links.iter();
-        let links =
-            links.filter_map(|(path, _, target)| Some((path.as_slice(), *places.get(target.as_slice())?)));
-        for (path, member) in places.iter().map(|(path, member)| (*path, *member)).chain(links) {
+        let order = self.plain.iter().chain(streamed).map(|(path, _)| path.as_slice()).zip(0..);
+        let mut put = |path: &[u8], member: u64| {
             if let Some(NodeKind::File { content, .. }) = tree.get_mut(path).map(|node| &mut node.kind) {
                 *content = Content::Member { stream: Stream::Layer(diff_id), member };
+            }
+        };
+        order.clone().for_each(|(path, member)| put(path, member));
+        if self.links.is_empty() {
+            return;
+        }
+        let places: HashMap<&[u8], u64> = order.collect();
+        for (path, _, target) in &self.links {
+            if let Some(member) = places.get(target.as_slice()) {
+                put(path, *member);
             }
         }
     }

@@ -13,6 +13,7 @@ use windlass_core::image::{BlobWriter, Descriptor, LayerIndex, LayerKey, LayerMe
 use windlass_core::registry::BlobSink;
 
 use crate::ahead::Ahead;
+use crate::base::Bases;
 use crate::layer::{self, Change, Plan, ReadEntry};
 use crate::stage::Layer;
 use crate::tree::Tree;
@@ -58,6 +59,7 @@ impl Workshop {
         &self,
         change: Change,
         exported: bool,
+        bases: &Bases,
         step: &Arc<Step>,
         job: &Job,
     ) -> Result<Made> {
@@ -77,8 +79,11 @@ impl Workshop {
         let reused = matches!(found, Found::Usable(_));
         let layer = match found {
             Found::Usable(layer) => *layer,
-            Found::Known => self.make(&order, ahead, false, step, job).await?,
-            Found::Nothing => self.make(&order, ahead, true, step, job).await?,
+            Found::Known | Found::Nothing => {
+                self.fetch(order.plan.layers_read(), bases, job).await?;
+                let is_new = matches!(found, Found::Nothing);
+                self.make(&order, ahead, is_new, step, job).await?
+            }
         };
         drop(turn);
         let diff_id = layer.diff_id;
@@ -87,6 +92,21 @@ impl Workshop {
             Ok(tree)
         };
         Ok(Made { layer, tree: job.blocking(settle).await?, reused })
+    }
+
+    /// Makes sure that layers are here to be read.
+    ///
+    /// # Errors
+    /// As [`Bases::fetch`].
+    pub(crate) async fn fetch(
+        &self,
+        layers: impl IntoIterator<Item = Digest>,
+        bases: &Bases,
+        job: &Job,
+    ) -> Result<()> {
+        let known = |diff_id| Some(Layer { descriptor: self.sources.layer(diff_id)?, diff_id });
+        let layers: Vec<Layer> = layers.into_iter().filter_map(known).collect();
+        bases.fetch(&layers, job).await
     }
 
     /// Looks for the same layer, from this build or an earlier one.

@@ -238,7 +238,8 @@ impl<'a> Interpreter<'a> {
         let copy = move |job: &Job| instructions::copy(&mut from, &everything, &origin, None, &workshop, job);
         let change = job.blocking(copy).await?;
         let step = Arc::new(job.events.step(format!("[context {name}]")));
-        let made = self.workshop.layer(change, self.exported.contains(&index), &step, job).await;
+        let exported = self.exported.contains(&index);
+        let made = self.workshop.layer(change, exported, self.bases, &step, job).await;
         let made = match Arc::into_inner(step) {
             Some(step) => step.end(made)?,
             None => made?,

@@ -15,7 +15,7 @@ pub(crate) type NodeKind = image::NodeKind<Content>;
 pub(crate) const LINK_MODE: u32 = 0o777;
 
 /// Where the content of a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Content {
     /// In an entry of a context: the number of the context in [`crate::sources::Sources`], and of
     /// the entry in it.
@@ -25,7 +25,7 @@ pub(crate) enum Content {
 }
 
 /// An archive that members are read from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Stream {
     /// A layer, by its `diff_id`.
     Layer(Digest),

@@ -253,3 +253,21 @@ async fn names_of_owners_need_their_layer_only_once() {
     std::fs::remove_dir_all(bench.store().dir().join("files")).unwrap();
     assert_eq!(bench.run(&request).await.expect_err("gone").kind(), ErrorKind::NotFound);
 }
+
+#[tokio::test]
+async fn a_layer_that_is_known_does_not_need_what_it_was_copied_from() {
+    let bench = Bench::new();
+    bench.write("a", "1");
+    let base = bench.again("FROM scratch\nCOPY a /\n").await;
+    let copy =
+        |again: &str| bench.request(&format!("FROM scratch\nCOPY --from=localhost/test a /b{again}\n"));
+    let request = |again: &str| {
+        let mut request = copy(again);
+        request.outputs[0].kind = windlass_core::output::OutputKind::CacheOnly;
+        request
+    };
+    bench.run(&request("")).await.unwrap();
+    std::fs::remove_file(bench.store().path(&base.layers[0].digest)).unwrap();
+    bench.run(&request("")).await.unwrap();
+    assert_eq!(bench.run(&request("2")).await.expect_err("gone").kind(), ErrorKind::NotFound);
+}
