@@ -271,3 +271,22 @@ async fn a_layer_that_is_known_does_not_need_what_it_was_copied_from() {
     bench.run(&request("")).await.unwrap();
     assert_eq!(bench.run(&request("2")).await.expect_err("gone").kind(), ErrorKind::NotFound);
 }
+
+#[tokio::test]
+async fn a_stage_that_needs_itself_by_a_trigger_is_refused() {
+    let bench = Bench::new();
+    bench.write("a", "1");
+    bench.build("FROM scratch\nCOPY a /\nONBUILD COPY --from=later /a /b\n").await;
+    for (dockerfile, line) in [
+        ("FROM localhost/test AS later\n", 1),
+        ("FROM localhost/test AS first\nFROM first AS later\n", 1),
+        ("FROM localhost/test AS first\nFROM scratch AS later\nCOPY --from=first /a /\n", 1),
+    ] {
+        let error = bench.refuse(dockerfile).await;
+        assert_eq!(error.message(), "the stage `later` needs itself", "{dockerfile}");
+        assert_eq!(error.source_line().unwrap().line, line, "{dockerfile}");
+    }
+    // One that only comes later is no circle.
+    let out = bench.build("FROM scratch AS later\nCOPY a /\nFROM localhost/test\n").await;
+    assert_eq!(out.file("b"), "644 0:0 \"1\"");
+}
