@@ -1,6 +1,6 @@
 //! Clocks that are wrong: images do not depend on them, and no change of a file goes unnoticed.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use libtest_mimic::{Completion, Failed, Trial};
@@ -25,12 +25,19 @@ fn clock(services: &Arc<Services>, time: &'static str) -> Trial {
 
 /// Builds with the clock at this time.
 fn build_at(place: &Place, time: &str, arguments: &[&str]) -> Result<String, Failed> {
+    let build = place.command(&[&["build", ".", "-q"], arguments].concat())?;
     let mut command = Command::new("faketime");
-    command.args(["-f", time]).arg(place.services.program()?).args(["build", ".", "-q"]).args(arguments);
+    command.args(["-f", time]).arg(build.get_program()).args(build.get_args());
+    command.current_dir(place.path("")).stdin(Stdio::null());
+    for (name, value) in build.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     // The times of files stay those of the kernel, as with a clock that is really wrong for a while.
     command.env("NO_FAKE_STAT", "1").env("FAKE_UTIME", "0");
-    place.settle(&mut command);
-    digest_in(&Outcome::of(command.output()?).done()?)
+    digest_in(Outcome::of(command.output()?).good()?)
 }
 
 fn builds(place: &Place, time: &str) -> Result<(), Failed> {

@@ -1,59 +1,37 @@
-//! A place of its own for one test: a directory to work in, a home with the image store, and the program.
+//! The place of one test, with what these tests ask of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use libtest_mimic::{Completion, Failed, Trial};
-use tempfile::TempDir;
+pub(crate) use windlass_tests::place::Outcome;
+use windlass_tests::place::{self, Background, Program};
 use windlass_tests::service::{Absent, from_environment, variables};
 
 /// Longer than writers may take to lock a file that they have just made.
 const LONG_AGO: Duration = Duration::from_secs(3600);
 
-/// Names a program to test instead of the one that is built here, such as an optimised one.
-const PROGRAM: &str = "WINDLASS_TEST_PROGRAM";
-
 /// Where the services are.
 #[derive(Debug)]
 pub(crate) struct Services {
     pub(crate) registry: String,
-    program: OnceLock<Result<PathBuf, String>>,
+    program: Arc<Program>,
 }
 
-/// The place of one test.
+/// A place with an image store that may be elsewhere.
 pub(crate) struct Place {
     pub(crate) services: Arc<Services>,
-    directory: TempDir,
+    place: place::Place,
     /// The directory with the image store.
     pub(crate) cache: PathBuf,
 }
 
 impl Services {
     pub(crate) fn from_environment() -> Result<Self, Absent> {
-        Ok(Self { registry: from_environment(variables::REGISTRY)?, program: OnceLock::new() })
-    }
-
-    /// The program, built as it is now: cargo builds programs only for the tests of their own crate.
-    pub(crate) fn program(&self) -> Result<&Path, Failed> {
-        let program = self.program.get_or_init(|| {
-            if let Some(program) = std::env::var_os(PROGRAM) {
-                return Ok(program.into());
-            }
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let arguments = ["build", "--quiet", "--package", "windlass-cli", "--bin", "windlass"];
-            let built = Command::new(cargo).args(arguments).output().map_err(|error| error.to_string())?;
-            if !built.status.success() {
-                return Err(String::from_utf8_lossy(&built.stderr).into_owned());
-            }
-            // Tests lie in `deps` beside the programs.
-            let test = std::env::current_exe().map_err(|error| error.to_string())?;
-            let directory = test.parent().and_then(Path::parent).ok_or("the test lies nowhere")?;
-            Ok(directory.join("windlass"))
-        });
-        program.as_deref().map_err(|error| error.clone().into())
+        Ok(Self { registry: from_environment(variables::REGISTRY)?, program: Arc::default() })
     }
 
     /// A test with a place.
@@ -92,29 +70,24 @@ pub(crate) fn absent(reason: &str) -> Result<Completion, Failed> {
 
 impl Place {
     pub(crate) fn new(services: Arc<Services>) -> Result<Self, Failed> {
-        let directory = tempfile::tempdir()?;
-        let cache = directory.path().join("cache");
-        for part in ["work", "home", "cache"] {
-            fs::create_dir(directory.path().join(part))?;
-        }
-        Ok(Self { services, directory, cache })
+        let place = place::Place::new(&services.program)?;
+        let cache = place.home("cache");
+        Ok(Self { services, place, cache })
     }
 
     /// A path below the working directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join("work").join(name)
+        self.place.path(name)
     }
 
     /// A path beside the working directory.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.place.mark().join(name)
     }
 
-    /// Writes a file.
+    /// Writes a file of the working directory.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> Result<(), Failed> {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("a parent"))?;
-        Ok(fs::write(path, content)?)
+        self.place.write(name, content)
     }
 
     /// Writes a Dockerfile in which `{busybox}` and `{debian}` are base images of the registry.
@@ -129,18 +102,11 @@ impl Place {
         format!("{}/endurance/{repository}:1", self.services.registry)
     }
 
-    /// The program with the home and the cache of this place.
+    /// The program with the home and the store of this place.
     pub(crate) fn command(&self, arguments: &[&str]) -> Result<Command, Failed> {
-        let mut command = Command::new(self.services.program()?);
-        self.settle(command.args(arguments));
+        let mut command = self.place.command(arguments)?;
+        command.env("XDG_CACHE_HOME", &self.cache);
         Ok(command)
-    }
-
-    /// Gives a command the surroundings of this place.
-    pub(crate) fn settle(&self, command: &mut Command) {
-        command.current_dir(self.path("")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env("HOME", self.beside("home")).env("XDG_CACHE_HOME", &self.cache);
-        command.env_remove("CI").env_remove("WINDLASS_BACKEND").env_remove("SOURCE_DATE_EPOCH");
     }
 
     /// Runs the program to its end.
@@ -150,7 +116,7 @@ impl Place {
 
     /// Runs the program to its good end, and gives what it printed.
     pub(crate) fn done(&self, arguments: &[&str]) -> Result<String, Failed> {
-        self.run(arguments)?.done()
+        self.run(arguments)?.good().map(str::to_owned)
     }
 
     /// Builds the working directory with these further arguments, and gives the digest.
@@ -159,9 +125,9 @@ impl Place {
         digest_in(&printed)
     }
 
-    /// Starts the program in the background.
+    /// Starts the program in the background, with the store in its home.
     pub(crate) fn start(&self, arguments: &[&str]) -> Result<Background, Failed> {
-        Ok(Background(Some(self.command(arguments)?.spawn()?)))
+        self.place.start(arguments)
     }
 
     /// The directory of the image store.
@@ -223,73 +189,5 @@ impl Random {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-}
-
-/// A program in the background. A test that fails kills it by dropping it.
-pub(crate) struct Background(Option<Child>);
-
-impl Background {
-    /// Kills it, which it cannot notice, and says whether it was still running.
-    pub(crate) fn kill(mut self) -> Result<bool, Failed> {
-        let mut child = self.0.take().expect("it runs until this");
-        child.kill()?;
-        Ok(child.wait()?.code().is_none())
-    }
-
-    /// Sends it a signal, such as `-TERM`, and waits for its end.
-    pub(crate) fn signal(mut self, signal: &str) -> Result<Outcome, Failed> {
-        let child = self.0.take().expect("it runs until this");
-        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status()?;
-        if !sent.success() {
-            return Err(format!("could not send {signal}").into());
-        }
-        Ok(Outcome::of(child.wait_with_output()?))
-    }
-
-    /// Waits for its end.
-    pub(crate) fn wait(mut self) -> Result<Outcome, Failed> {
-        Ok(Outcome::of(self.0.take().expect("it runs until this").wait_with_output()?))
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-/// What a run gave.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-    pub(crate) code: Option<i32>,
-}
-
-impl Outcome {
-    pub(crate) fn of(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self { stdout: text(output.stdout), stderr: text(output.stderr), code: output.status.code() }
-    }
-
-    /// It ended well; gives what it printed.
-    pub(crate) fn done(self) -> Result<String, Failed> {
-        match self.code {
-            Some(0) => Ok(self.stdout),
-            _ => Err(format!("it failed: {self:#?}").into()),
-        }
-    }
-
-    /// It failed with this code, printed nothing, and said all of these.
-    pub(crate) fn refused(&self, code: i32, says: &[&str]) -> Result<(), Failed> {
-        let missing: Vec<&&str> = says.iter().filter(|part| !self.stderr.contains(**part)).collect();
-        if self.code == Some(code) && self.stdout.is_empty() && missing.is_empty() {
-            return Ok(());
-        }
-        Err(format!("expected code {code} and {missing:?} in {self:#?}").into())
     }
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Failed;
 use tempfile::TempDir;
 
+/// Names a program to test instead of the one that is built here, such as an optimised one.
+const PROGRAM: &str = "WINDLASS_TEST_PROGRAM";
 /// How long anything here may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -20,6 +22,9 @@ impl Program {
     /// The program, built as it is now: cargo builds programs only for the tests of their own crate.
     fn path(&self) -> Result<&Path, Failed> {
         let program = self.0.get_or_init(|| {
+            if let Some(program) = std::env::var_os(PROGRAM) {
+                return Ok(program.into());
+            }
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let arguments = ["build", "--quiet", "--package", "windlass-cli", "--bin", "windlass"];
             let built = Command::new(cargo).args(arguments).output().map_err(|error| error.to_string())?;
@@ -85,7 +90,10 @@ impl Place {
     }
 
     /// The program with a home and a cache of its own.
-    fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Result<Command, Failed> {
+    ///
+    /// # Errors
+    /// If it cannot be built.
+    pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Result<Command, Failed> {
         let mut command = Command::new(self.program.path()?);
         command.args(arguments).current_dir(self.path("")).stdin(Stdio::null());
         command.env("HOME", self.home("")).env("XDG_CACHE_HOME", self.home("cache"));
@@ -126,10 +134,40 @@ impl Place {
 #[derive(Debug)]
 pub struct Background(Option<Child>);
 
+impl Background {
+    /// Kills it, which it cannot notice, and says whether it was still running.
+    ///
+    /// # Errors
+    /// If it cannot be done.
+    pub fn kill(mut self) -> Result<bool, Failed> {
+        let mut child = self.0.take().ok_or("it has ended")?;
+        let killed = child.kill();
+        let status = child.wait()?;
+        killed?;
+        Ok(status.code().is_none())
+    }
+
+    /// Sends it a signal, such as `-TERM`, and waits for its end.
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub fn signal(mut self, signal: &str) -> Result<Outcome, Failed> {
+        signal_child(self.0.take().ok_or("it has ended")?, signal)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// If that cannot be seen.
+    pub fn wait(mut self) -> Result<Outcome, Failed> {
+        Ok(Outcome::of(self.0.take().ok_or("it has ended")?.wait_with_output()?))
+    }
+}
+
 impl Drop for Background {
     fn drop(&mut self) {
         if let Some(child) = self.0.take() {
-            let _ = interrupt_child(child);
+            let _ = signal_child(child, "-INT");
         }
     }
 }
@@ -138,14 +176,17 @@ impl Drop for Background {
 ///
 /// # Errors
 /// If it cannot be sent.
-pub fn interrupt(mut program: Background) -> Result<Outcome, Failed> {
-    interrupt_child(program.0.take().ok_or("it has ended")?)
+pub fn interrupt(program: Background) -> Result<Outcome, Failed> {
+    program.signal("-INT")
 }
 
-fn interrupt_child(child: Child) -> Result<Outcome, Failed> {
-    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status()?;
-    assert!(sent.success());
-    Ok(Outcome::of(child.wait_with_output()?))
+fn signal_child(child: Child, signal: &str) -> Result<Outcome, Failed> {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
+    let output = child.wait_with_output()?;
+    match sent?.success() {
+        true => Ok(Outcome::of(output)),
+        false => Err(format!("could not send {signal}").into()),
+    }
 }
 
 /// Waits until something is so.
@@ -175,7 +216,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn of(output: Output) -> Self {
+    /// Takes it from a run of one's own.
+    pub fn of(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { stdout: text(output.stdout), stderr: text(output.stderr), code: output.status.code() }
     }
