@@ -164,14 +164,17 @@ impl RegistryClient {
             .payload(Payload::Bytes(bytes.clone()));
         match self.exchange(&request, job).await? {
             Answer::Success(response) => {
-                if digest_header(response.headers()).is_some_and(|stored| stored != digest) {
-                    return Err(Error::new(
-                        ErrorKind::Corrupt,
-                        format!("`{}` has stored something other than what was sent", reference.registry()),
-                    )
-                    .with_detail("reference", reference.to_string()));
+                match digest_header(response.headers()).filter(|stored| *stored != digest) {
+                    None => Ok(digest),
+                    Some(stored) => {
+                        let registry = reference.registry();
+                        let message = format!("`{registry}` has stored something other than what was sent");
+                        Err(Error::new(ErrorKind::Corrupt, message)
+                            .with_detail("reference", reference.to_string())
+                            .with_detail("digest of what was sent", digest.to_string())
+                            .with_detail("digest of what it stored", stored.to_string()))
+                    }
                 }
-                Ok(digest)
             }
             Answer::Refused(refusal) => {
                 // A part of it may be gone: the next attempt asks for all of them again.

@@ -99,7 +99,7 @@ async fn a_range_that_stays_at_the_first_piece_is_not_believed() {
 #[tokio::test]
 async fn a_refused_stream_says_so_at_its_end_and_takes_what_comes() {
     for (status, kind) in
-        [(405, ErrorKind::UnexpectedAnswer), (404, ErrorKind::NotFound), (403, ErrorKind::Denied)]
+        [(405, ErrorKind::UnexpectedAnswer), (404, ErrorKind::Unavailable), (403, ErrorKind::Denied)]
     {
         let (result, fake) = stream(100_000, move |_| reply(status)).await;
         assert_eq!(result.expect_err("refused").kind(), kind);

@@ -349,3 +349,15 @@ async fn what_is_there_is_asked_for_once() {
     client.claim_blob(&reference, &blob, None, &job).await.expect("asked");
     assert_eq!(fake.seen("HEAD").len(), 2);
 }
+
+#[tokio::test]
+async fn the_last_request_of_an_upload_is_repeated_in_place() {
+    let (result, fake) = send(1100, None, |seen| match seen {
+        seen if seen.is("PATCH") => reply(202),
+        seen if seen.before == 0 => reply(503),
+        _ => reply(201),
+    })
+    .await;
+    assert_eq!(result.expect("sent"), Pushed::Uploaded);
+    assert_eq!((fake.seen("PATCH").len(), fake.seen("PUT").len(), fake.seen("DELETE").len()), (3, 2, 0));
+}

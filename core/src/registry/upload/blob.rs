@@ -54,7 +54,11 @@ impl Upload<'_> {
                     refused_form = Some(in_pieces);
                     (changed_form, in_pieces) = (true, !in_pieces);
                 }
-                Ended::StartOver(failure) => {
+                Ended::Lost(_) | Ended::Broken(_) => {
+                    let failure = match ended {
+                        Ended::Broken(failure) => failure,
+                        ended => Failure::transient(ended.into_error()),
+                    };
                     attempts.again(failure).await?;
                     broken += 1;
                     // A front end may cut what is too large, or takes too long, without a word.
@@ -110,9 +114,7 @@ impl Upload<'_> {
         }
         match self.session.close(sent.location.clone(), self.blob.digest).await {
             // What it said that it had stored of a piece that broke off was not so.
-            Err(Ended::OtherContent(error)) if sent.resumed => {
-                Err(Ended::StartOver(Failure::transient(error)))
-            }
+            Err(Ended::OtherContent(error)) if sent.resumed => Err(Ended::Lost(error)),
             ended => ended,
         }
     }

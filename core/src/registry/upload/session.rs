@@ -51,16 +51,21 @@ pub(super) enum Ended {
     OtherContent(Error),
     /// This form of upload is not wanted; the other may be.
     NotThisForm(Error),
-    /// The registry lost the upload, or the connection broke: it may start over.
-    StartOver(Failure),
+    /// The registry does not know the upload any more: it may start over.
+    Lost(Error),
+    /// The connection broke, or the registry was busy: it may start over.
+    Broken(Failure),
 }
 
 impl Ended {
     /// The error, whatever becomes of it.
     pub(super) fn into_error(self) -> Error {
         match self {
-            Self::Failed(error) | Self::OtherContent(error) | Self::NotThisForm(error) => error,
-            Self::StartOver(failure) => failure.into_error(),
+            Self::Failed(error)
+            | Self::OtherContent(error)
+            | Self::NotThisForm(error)
+            | Self::Lost(error) => error,
+            Self::Broken(failure) => failure.into_error(),
         }
     }
 }
@@ -102,7 +107,16 @@ impl Session {
 
     /// Ends an upload whose pieces have all been sent.
     pub(super) async fn close(&self, location: Url, digest: Digest) -> Result<(), Ended> {
-        self.last(&self.request(Method::PUT, with_digest(location, digest), 0), digest).await
+        let request = self.request(Method::PUT, with_digest(location, digest), 0);
+        let mut attempts = self.client.settings().retry.attempts(self.server(), &self.job);
+        loop {
+            match self.last(&request, digest).await {
+                // All of the blob is there: this costs less than to start over. If only the answer was
+                // lost, the upload is not known any more, and the blob is.
+                Err(Ended::Broken(failure)) => attempts.again(failure).await.map_err(Ended::Failed)?,
+                ended => return ended,
+            }
+        }
     }
 
     async fn last(&self, request: &Request<'_>, digest: Digest) -> Result<(), Ended> {
@@ -119,7 +133,7 @@ impl Session {
                 _ => Ok(()),
             },
             Ok(Answer::Refused(refusal)) => Err(self.ended(refusal).await),
-            Err(failure) => Err(Ended::StartOver(failure)),
+            Err(failure) => Err(Ended::Broken(failure)),
         }
     }
 
@@ -150,7 +164,7 @@ impl Session {
                 Ok(Answer::Refused(refusal))
                     if refusal.status == StatusCode::RANGE_NOT_SATISFIABLE && at > 0 =>
                 {
-                    return Err(Ended::StartOver(Failure::transient(self.error(refusal).await)));
+                    return Err(self.lost(self.error(refusal).await));
                 }
                 Ok(Answer::Refused(refusal)) => return Err(self.ended(refusal).await),
                 Err(failure) => {
@@ -180,7 +194,7 @@ impl Session {
                 Ok(stored.unwrap_or(from))
             }
             // distribution 2.8 refuses once a part has come that it has not acknowledged.
-            Answer::Refused(refusal) => Err(Ended::StartOver(Failure::transient(self.error(refusal).await))),
+            Answer::Refused(refusal) => Err(self.lost(self.error(refusal).await)),
         }
     }
 
@@ -218,7 +232,7 @@ impl Session {
         let error = self.error(refusal).await;
         match status {
             _ if wrong_digest => Ended::OtherContent(error),
-            StatusCode::NOT_FOUND | StatusCode::GONE => Ended::StartOver(Failure::transient(error)),
+            StatusCode::NOT_FOUND | StatusCode::GONE => self.lost(error),
             StatusCode::BAD_REQUEST
             | StatusCode::METHOD_NOT_ALLOWED
             | StatusCode::LENGTH_REQUIRED
@@ -228,6 +242,12 @@ impl Session {
             | StatusCode::NOT_IMPLEMENTED => Ended::NotThisForm(error),
             _ => Ended::Failed(error),
         }
+    }
+
+    /// What the registry says of the upload is not what it would say of the repository.
+    fn lost(&self, error: Error) -> Ended {
+        let message = format!("`{}` lost an upload that it had opened", self.endpoint.registry);
+        Ended::Lost(Error::new(ErrorKind::Unavailable, message).with_source(error))
     }
 
     async fn error(&self, refusal: Refusal) -> Error {
