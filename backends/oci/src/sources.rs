@@ -5,7 +5,8 @@ use std::io::{BufReader, Read};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use windlass_core::archive::{self, decompress};
+use windlass_core::archive::unpack::TarReader;
+use windlass_core::archive::{self, TarEntry, decompress};
 use windlass_core::backend::Job;
 use windlass_core::context::{Context, Entry, EntryKind, EntrySource};
 use windlass_core::digest::Digest;
@@ -151,7 +152,7 @@ impl Sources {
                 read(&mut context.open(entry)?, &mut bytes)?;
             }
             Content::Member { stream, member } => {
-                let mut reader = archive::unpack::TarReader::new(self.open_stream(stream)?);
+                let mut reader = TarReader::new(self.open_stream(stream)?);
                 let mut number = 0;
                 while let Some(mut next) = reader.next_member()? {
                     if number == member {
@@ -171,6 +172,31 @@ impl Sources {
         Ok(bytes)
     }
 
+    /// What is in an archive of a context. One that was read before is not read again.
+    ///
+    /// # Errors
+    /// Those of reading the entry; `Corrupt` for a damaged archive; `Cancelled`.
+    pub(crate) fn archive_members(&self, context: usize, entry: usize, job: &Job) -> Result<Vec<TarEntry>> {
+        let listed = self.context(context);
+        // Its hash is wanted for the layer anyway.
+        listed.hashes.complete(&listed.context, &listed.entries, &[entry], job)?;
+        let hash = listed.hashes.get(entry);
+        if let Some(members) = hash.and_then(|hash| self.store.archive_index(&hash)) {
+            return Ok(members);
+        }
+        let mut reader = TarReader::new(self.open_stream(Stream::Archive { context, entry })?);
+        let mut members = Vec::new();
+        while let Some(member) = reader.next_member()? {
+            members.push(member.entry);
+            job.check()?;
+        }
+        if let Some(hash) = hash {
+            // What is not kept is read again.
+            let _ = self.store.keep_archive_index(&hash, members.clone());
+        }
+        Ok(members)
+    }
+
     /// Says whether an entry is a tar archive, in any compression: whether it begins with a header
     /// whose checksum is right. ADD unpacks only those.
     ///
@@ -178,6 +204,9 @@ impl Sources {
     /// Those of reading the entry.
     pub(crate) fn is_archive(&self, context: usize, entry: usize) -> Result<bool> {
         let listed = self.context(context);
+        if listed.hashes.get(entry).is_some_and(|hash| self.store.archive_index(&hash).is_some()) {
+            return Ok(true);
+        }
         let (context, entry) = listed.entry(entry);
         let Ok(reader) = decompress(BufReader::new(context.open(entry)?)) else { return Ok(false) };
         let mut head = Vec::with_capacity(HEAD_BYTES);

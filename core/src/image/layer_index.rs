@@ -117,7 +117,7 @@ impl ImageStore {
     }
 
     /// What an earlier reading left, if it is whole.
-    fn kept_layer_index(&self, layer: &Digest, diff_id: Digest) -> Option<LayerIndex> {
+    pub(super) fn kept_layer_index(&self, layer: &Digest, diff_id: Digest) -> Option<LayerIndex> {
         let index = LayerIndex::from_bytes(&fs::read(self.index_path(layer)).ok()?)?;
         Some(index).filter(|index| index.diff_id == diff_id)
     }

@@ -132,6 +132,19 @@ impl ImageStore {
         self.write_cached(&self.index_path(layer), &index.to_bytes())
     }
 
+    /// What is in an archive that is no layer, by the digest of its file, if somebody kept it.
+    pub fn archive_index(&self, archive: &Digest) -> Option<Vec<TarEntry>> {
+        self.kept_layer_index(archive, *archive).map(|index| index.members)
+    }
+
+    /// Keeps the list of what is in an archive that is no layer.
+    ///
+    /// # Errors
+    /// `LocalIo` if the disk refuses.
+    pub fn keep_archive_index(&self, archive: &Digest, members: Vec<TarEntry>) -> Result<()> {
+        self.keep_layer_index(archive, &LayerIndex { diff_id: *archive, members })
+    }
+
     /// Says whether a blob is there in its full length. One that is shorter, which only a broken disk
     /// leaves, is taken out.
     pub fn has_whole(&self, blob: &Descriptor) -> bool {
@@ -326,6 +339,17 @@ mod tests {
         }
         assert_eq!(from_bytes(&bytes[..bytes.len() - 1]), None);
         assert_eq!(from_bytes(b""), None);
+    }
+
+    #[test]
+    fn what_is_in_an_archive_is_kept_by_its_own_digest() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = ImageStore::open(dir.path()).expect("store");
+        let archive = Digest::of(b"archive");
+        assert_eq!(store.archive_index(&archive), None);
+        store.keep_archive_index(&archive, vec![file("a")]).expect("kept");
+        assert_eq!(store.archive_index(&archive), Some(vec![file("a")]));
+        assert!(!store.has_layer_index(&archive, Digest::of(b"diff")));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! The destination is the root for everything in the archive, as docker has it: no link, of the
 //! archive or of the stage, leads out of it.
 
-use windlass_core::archive::unpack::TarReader;
 use windlass_core::archive::{TarEntry, TarKind};
 use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
 
@@ -20,15 +19,17 @@ impl Placer<'_> {
         let root = self.prepare(&format!("{destination}/"))?;
         let name = self.sources.context(context).entries[entry].path.to_string();
         let stream = Stream::Archive { context, entry };
-        let mut reader = TarReader::new(self.sources.open_stream(stream)?);
-        let mut number = 0;
-        loop {
+        let failed = || format!("could not unpack `{name}`");
+        let members = self.sources.archive_members(context, entry, self.job);
+        let members = match members {
+            // What concerns the file and not what is in it says itself what it concerns.
+            Err(error) if matches!(error.kind(), ErrorKind::ContextUnreadable | ErrorKind::Cancelled) => {
+                return Err(error);
+            }
+            members => members.or_error(ErrorKind::BuildFailed, failed)?,
+        };
+        for (member, entry) in (0..).zip(members) {
             self.job.check()?;
-            let member = reader
-                .next_member()
-                .or_error(ErrorKind::BuildFailed, || format!("could not unpack `{name}`"))?;
-            let Some(member) = member else { return Ok(()) };
-            let entry = member.entry;
             // The root of the archive says nothing about the destination; and of devices and pipes
             // BuildKit makes none since it unpacks by itself.
             let device = matches!(
@@ -36,20 +37,24 @@ impl Placer<'_> {
                 TarKind::CharDevice { .. } | TarKind::BlockDevice { .. } | TarKind::Fifo
             );
             if !entry.path.is_empty() && !device {
-                self.unpack_member(&root, entry, Content::Member { stream, member: number })
-                    .or_error(ErrorKind::BuildFailed, || format!("could not unpack `{name}`"))?;
+                self.unpack_member(&root, entry, Content::Member { stream, member })
+                    .or_error(ErrorKind::BuildFailed, failed)?;
             }
-            number += 1;
         }
+        Ok(())
     }
 
     fn unpack_member(&mut self, root: &[u8], entry: TarEntry, content: Content) -> Result<()> {
         let path = self.place_in(root, &entry.path)?;
         self.make_implied_directories(parent(&path))?;
+        let TarEntry { mode, uid, gid, mtime, xattrs, .. } = entry;
         let mut node = match entry.kind {
-            TarKind::HardLink { target } => self.link_target(root, &target, &entry.path)?,
+            TarKind::HardLink { target } => {
+                let file = self.link_target(root, &target, &entry.path)?;
+                // It is one file, and the last who speaks of it is right.
+                Node { kind: file.kind, mode, uid, gid, mtime, xattrs: file.xattrs }
+            }
             kind => {
-                let TarEntry { mode, uid, gid, mtime, xattrs, .. } = entry;
                 let Some(kind) = kind_of(kind, content) else { return Ok(()) };
                 Node { kind, mode, uid, gid, mtime, xattrs }
             }
@@ -62,6 +67,15 @@ impl Placer<'_> {
             node.mode = LINK_MODE;
         }
         node.mtime = self.settings.unpacked_mtime.unwrap_or(node.mtime);
+        if let NodeKind::File { content, .. } = node.kind {
+            let names = self.unpacked.entry(content).or_default();
+            for name in names.iter().filter(|name| **name != path) {
+                if let Some(other) = self.tree.get_mut(name).filter(|other| other.kind == node.kind) {
+                    other.clone_from(&node);
+                }
+            }
+            names.insert(path.clone());
+        }
         // Unlike a copy, an archive may replace a directory with something else, and back.
         self.tree.insert(path.clone(), node);
         self.touched.insert(path);
@@ -75,6 +89,9 @@ impl Placer<'_> {
             let shown = String::from_utf8_lossy(link);
             return Err(Error::new(ErrorKind::Corrupt, format!("the hard link `{shown}` has no target")));
         };
+        if let NodeKind::File { content, .. } = node.kind {
+            self.unpacked.entry(content).or_default().insert(target.clone());
+        }
         // It goes into this layer as well, or there is nothing to link to.
         self.touched.insert(target);
         Ok(node)
