@@ -61,6 +61,14 @@ impl Interpreter<'_> {
             self.read_tree(&mut stage, job).await?;
         }
         let owner = match &expanded.chown {
+            // Such a layer knows nothing of the stage, not even who lives there.
+            Some(text) if expanded.link => {
+                let spec = OwnerSpec::parse(text)?;
+                if spec.needs_files() {
+                    return Err(no_names(text, "a layer made with `--link`"));
+                }
+                Some(spec.find(b"", b"").0)
+            }
             Some(text) => Some(self.owner(&mut stage, text, job).await?),
             None => None,
         };
@@ -179,9 +187,7 @@ impl Interpreter<'_> {
         self.read_tree(stage, job).await?;
         let tree = stage.tree.clone().unwrap_or_default();
         if stage.layers.is_empty() {
-            let message = format!("the owner `{text}` is a name, and an empty image has no names");
-            let error = Error::new(ErrorKind::InvalidDockerfile, message);
-            return Err(error.with_hint("give its number, such as `1000:1000`"));
+            return Err(no_names(text, "an empty image"));
         }
         let passwd = self.read_file(&tree, "etc/passwd", job).await?;
         let group = self.read_file(&tree, "etc/group", job).await?;
@@ -220,4 +226,10 @@ impl Interpreter<'_> {
         };
         job.blocking(read).await
     }
+}
+
+/// The refusal of an owner by name where no file says who that is.
+fn no_names(owner: &str, place: &str) -> Error {
+    let message = format!("the owner `{owner}` is a name, and {place} has no names");
+    Error::new(ErrorKind::InvalidDockerfile, message).with_hint("give its number, such as `1000:1000`")
 }

@@ -26,7 +26,7 @@ pub(crate) struct OwnerSpec {
 }
 
 impl OwnerSpec {
-    /// Reads `user`, `user:group`, `:group`; numbers are taken as they are.
+    /// Reads `user`, `user:group`, `user:`, `:group`; numbers are taken as they are.
     ///
     /// # Errors
     /// `InvalidDockerfile` for a negative number or one beyond 32 bits.
@@ -48,7 +48,9 @@ impl OwnerSpec {
                 Err(_) => Ok(Some(Name::Word(part.to_owned()))),
             }
         };
-        Ok(Self { user: name(user)?, group: group.map(name).transpose()?.flatten() })
+        // Nothing after the colon is the group 0.
+        let group = group.map(|group| Ok(name(group)?.unwrap_or(Name::Number(0)))).transpose()?;
+        Ok(Self { user: name(user)?, group })
     }
 
     /// Says whether a name in it has to be looked up in the image.
@@ -111,7 +113,8 @@ mod tests {
             ("app:7", 1000, 7),
             ("5", 5, 5),
             ("5:6", 5, 6),
-            ("5:", 5, 5),
+            ("5:", 5, 0),
+            ("app:", 1000, 0),
             (":staff", 0, 50),
             ("nobody", 0, 0),
             ("nobody:nogroup", 0, 0),

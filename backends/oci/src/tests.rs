@@ -367,7 +367,7 @@ async fn links_of_the_context_are_followed_at_the_source_only() {
     assert_eq!(out.file("dst/inner"), "777 0:0 -> x");
     assert_eq!(out.file("y"), "644 0:0 \"x\"");
     let error = bench.refuse("FROM scratch\nCOPY dangling /\n").await;
-    assert!(error.message().contains("is a link to something"), "{error:?}");
+    assert!(error.message().contains("is a link to `nowhere`"), "{error:?}");
 }
 
 #[tokio::test]
@@ -401,6 +401,26 @@ async fn hard_links_stay_within_one_copy() {
     assert_eq!((links(0), links(1)), (1, 0));
     for name in ["x/a", "x/b", "y/a", "y/b"] {
         assert!(out.file(name).ends_with("\"a\""), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_name_of_a_file_in_an_archive_says_what_it_is_like() {
+    let bench = Bench::new();
+    let mut tar = TarWriter::new(Vec::new());
+    let link = |target: &str| TarKind::HardLink { target: target.into() };
+    let file = TarKind::File { size_bytes: 1 };
+    for (name, kind, mode, uid) in
+        [("f", file, 0o604, 5), ("g", link("f"), 0o640, 6), ("h", link("f"), 0o4755, 7)]
+    {
+        let content: &[u8] = if name == "f" { b"x" } else { b"" };
+        let entry = TarEntry { mode, uid, ..TarEntry::new(name, kind, 0) };
+        tar.append_bytes(&entry, content).unwrap();
+    }
+    bench.write("a.tar", tar.finish().unwrap());
+    let out = bench.build("FROM scratch\nADD a.tar /\n").await;
+    for name in ["f", "g", "h"] {
+        assert_eq!(out.file(name), "4755 7:0 \"x\"", "{name}");
     }
 }
 

@@ -147,10 +147,12 @@ impl Workshop {
         job.blocking(move |job| sources.add_context(context, job)).await
     }
 
-    /// Says whether a path of a context is a link, to whatever.
-    pub(crate) fn is_link(&self, context: usize, path: &[u8]) -> bool {
-        let listed = self.sources.context(context);
-        listed.tree.get(path).is_some_and(|node| matches!(node.kind, NodeKind::Symlink { .. }))
+    /// Where a path of a context points, if it is a link.
+    pub(crate) fn link_target(&self, context: usize, path: &[u8]) -> Option<String> {
+        match &self.sources.context(context).tree.get(path)?.kind {
+            NodeKind::Symlink { target } => Some(String::from_utf8_lossy(target).into_owned()),
+            _ => None,
+        }
     }
 
     /// Adds heredocs as a context of their own, and returns its number; `None` if there are none.

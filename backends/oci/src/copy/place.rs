@@ -1,6 +1,8 @@
 //! Putting files into a stage: where a source lands, which directories are made, what may replace
 //! what.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use windlass_core::backend::Job;
 use windlass_core::context::{ContextPath, IgnoreRules};
 use windlass_core::error::{Error, ErrorKind, Result};
@@ -53,6 +55,8 @@ pub(crate) struct Placer<'a> {
     pub(super) touched: &'a mut Touched,
     pub(super) sources: &'a Sources,
     pub(super) settings: &'a Settings,
+    /// The names of each file that an archive has or links to.
+    pub(super) unpacked: BTreeMap<Content, BTreeSet<Vec<u8>>>,
     pub(super) job: &'a Job,
 }
 
@@ -65,7 +69,7 @@ impl<'a> Placer<'a> {
         settings: &'a Settings,
         job: &'a Job,
     ) -> Self {
-        Self { tree, touched, sources, settings, job }
+        Self { tree, touched, sources, settings, unpacked: BTreeMap::new(), job }
     }
 
     /// Copies one selected path of a source to a destination, an absolute path of the image; a

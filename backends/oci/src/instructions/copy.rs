@@ -339,9 +339,11 @@ fn missing(source: &str, path: &[u8], origin: &Origin, workshop: &Workshop) -> E
                 "take it out of `{}`, or add the line `!{path}` at its end",
                 decision.file.display()
             )),
-        None if on_disk && workshop.is_link(number, path.as_bytes()) => {
-            error(format!("`{source}` is a link to something that is not in the build context"))
-        }
-        None => error(format!("`{source}` does not exist in the build context")),
+        None => match workshop.link_target(number, path.as_bytes()).filter(|_| on_disk) {
+            Some(target) => {
+                error(format!("`{path}` is a link to `{target}`, which is not in the build context"))
+            }
+            None => error(format!("`{source}` does not exist in the build context")),
+        },
     }
 }
