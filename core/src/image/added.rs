@@ -1,10 +1,13 @@
-//! The blobs that an import adds to the store: if it fails or is stopped, they go again.
+//! The blobs that an import adds to the store: if it fails or is stopped, they go again, and so do those that
+//! turn out to belong to nothing.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use super::blob_writer::BlobWriter;
 use super::documents::Descriptor;
+use super::layout_import::NamedImage;
 use super::store::ImageStore;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Result, ResultExt};
@@ -38,9 +41,18 @@ impl<'a> Added<'a> {
         Ok(Descriptor::new(media_type, digest, size_bytes))
     }
 
-    /// The import has succeeded: they stay.
-    pub(super) fn keep(self) {
-        self.blobs.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// The import has succeeded: what these images consist of stays, and nothing else.
+    ///
+    /// # Errors
+    /// As [`ImageStore::closure`]; then nothing stays.
+    pub(super) fn keep(self, images: &[NamedImage]) -> Result<()> {
+        let mut parts = HashSet::new();
+        for named in images {
+            parts.extend(self.store.closure(&named.image)?.iter().map(|part| part.digest.hex()));
+        }
+        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        blobs.retain(|digest| !parts.contains(&digest.hex()));
+        Ok(())
     }
 }
 

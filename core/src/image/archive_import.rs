@@ -3,7 +3,8 @@
 //!
 //! Members come in any order and the documents that explain them often last, so every member that
 //! could be part of an image goes into the store as it comes; what turns out not to belong
-//! to one is removed by the next prune, and all of it at once where the archive is refused.
+//! to one is removed at the end, and all of it where the archive is refused. While another process has the
+//! store open, that is left to the next prune.
 
 mod docker;
 
@@ -183,7 +184,7 @@ impl<'a> Contents<'a> {
         if images.is_empty() {
             return Err(self.no_archive());
         }
-        self.added.keep();
+        self.added.keep(&images)?;
         Ok(images)
     }
 

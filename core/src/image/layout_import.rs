@@ -56,9 +56,10 @@ pub fn import_layout(
     let image = choose(&index, dir, tag, digest)?.clone();
     let added = Added::new(store);
     copy_document(store, &added, dir, &image, job)?;
-    added.keep();
     let references = references(&image);
-    Ok(NamedImage { image: without_names(image), references })
+    let named = NamedImage { image: without_names(image), references };
+    added.keep(std::slice::from_ref(&named))?;
+    Ok(named)
 }
 
 pub(super) fn read_index(dir: &Path) -> Result<Index> {

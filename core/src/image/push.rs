@@ -1,6 +1,6 @@
 //! From the store to a registry: blobs concurrently, then manifests, indexes after them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
@@ -18,6 +18,9 @@ use crate::registry::{BlobSource, Pushed, RegistryClient};
 
 /// So many blobs are asked for while one is sent.
 const ASKED_AT_ONCE: usize = 4;
+
+/// Indexes of indexes exist; towers of them are nobody's image.
+const DEEPEST_INDEX: usize = 8;
 
 /// What a push did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -127,11 +130,29 @@ impl Push<'_> {
         Ok(())
     }
 
-    /// The manifests and indexes that an index names, deepest first.
+    /// The manifests and indexes that an index names, deepest first, each once.
     fn documents_below(&self, image: &Descriptor) -> Result<Vec<Descriptor>> {
-        let Document::Index(index) = self.store.document(image)? else { return Ok(Vec::new()) };
-        let mut below = Vec::new();
+        let (mut seen, mut below) = (HashSet::new(), Vec::new());
+        self.add_below(image, DEEPEST_INDEX, &mut seen, &mut below)?;
+        Ok(below)
+    }
+
+    fn add_below(
+        &self,
+        image: &Descriptor,
+        levels: usize,
+        seen: &mut HashSet<String>,
+        below: &mut Vec<Descriptor>,
+    ) -> Result<()> {
+        let Document::Index(index) = self.store.document(image)? else { return Ok(()) };
+        let Some(levels) = levels.checked_sub(1) else {
+            let message = format!("the index `{}` is below {DEEPEST_INDEX} others", image.digest);
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        };
         for child in &index.manifests {
+            if !seen.insert(child.digest.hex()) {
+                continue;
+            }
             if !self.store.has(&child.digest) {
                 let platform = child.platform.as_ref().map(|platform| platform.platform().to_string());
                 let which = platform.unwrap_or_else(|| child.digest.to_string());
@@ -140,10 +161,10 @@ impl Push<'_> {
                     .with_hint("push one platform with `--platform`")
                     .with_hint("or fetch the others first: `windlass image pull --all-platforms`"));
             }
-            below.extend(self.documents_below(child)?);
+            self.add_below(child, levels, seen, below)?;
             below.push(child.clone());
         }
-        Ok(below)
+        Ok(())
     }
 
     /// Sends the blobs that a manifest names; an index names none.
@@ -211,4 +232,40 @@ impl Push<'_> {
 
 fn name_by_digest(repository: &Reference, document: &Descriptor) -> Result<Reference> {
     format!("{}@{}", repository.name(), document.digest).parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Index, media_type, to_bytes};
+    use crate::registry::RegistrySettings;
+
+    /// An index of indexes, each of which is named twice by the one above.
+    fn tower(store: &ImageStore, levels: usize) -> Descriptor {
+        let mut top = crate::image::tests::image(store, &[]).descriptor;
+        for _ in 0..levels {
+            let index = to_bytes(&Index::new(media_type::OCI_INDEX, vec![top.clone(), top]));
+            top = store.put_as(media_type::OCI_INDEX, &index).expect("put");
+        }
+        top
+    }
+
+    #[test]
+    fn documents_are_found_once_and_not_below_a_tower_of_indexes() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = ImageStore::open(dir.path()).expect("store");
+        let client = RegistryClient::new(RegistrySettings::default()).expect("client");
+        let job = Job::silent();
+        let step = job.events.step("push");
+        let mut summary =
+            PushSummary { digest: Digest::of(b""), uploaded: 0, uploaded_bytes: 0, mounted: 0, existed: 0 };
+        let work =
+            Push { client: &client, store: &store, step: &step, job: &job, counts: Mutex::new(&mut summary) };
+        let below = work.documents_below(&tower(&store, DEEPEST_INDEX)).expect("all are there");
+        assert_eq!(below.len(), DEEPEST_INDEX);
+        assert!(media_type::is_manifest(&below[0].media_type), "the deepest comes first");
+        let error = work.documents_below(&tower(&store, DEEPEST_INDEX + 1)).expect_err("too deep");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        step.end(Ok(())).expect("ended");
+    }
 }
