@@ -16,7 +16,7 @@ use super::documents::Descriptor;
 use super::layer_index::LayerIndex;
 use super::store::ImageStore;
 use crate::archive::{Compression, TarEntry};
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestWriter};
 use crate::error::{ErrorKind, Result, ResultExt};
 use crate::fingerprint::StableHasher;
 
@@ -145,14 +145,17 @@ impl ImageStore {
         self.keep_layer_index(archive, &LayerIndex { diff_id: *archive, members })
     }
 
-    /// Says whether a blob is there in its full length. One that is shorter, which only a broken disk
-    /// leaves, is taken out.
+    /// Says whether a blob is there in its full length. One of another length is read to see who is
+    /// wrong, and taken out if it is damaged.
     pub fn has_whole(&self, blob: &Descriptor) -> bool {
         let Ok(metadata) = fs::metadata(self.path(&blob.digest)) else { return false };
         if metadata.len() == blob.size_bytes {
             return self.has(&blob.digest);
         }
-        if metadata.len() < blob.size_bytes {
+        let mut hasher = DigestWriter::new(io::sink());
+        let read =
+            fs::File::open(self.path(&blob.digest)).and_then(|mut file| io::copy(&mut file, &mut hasher));
+        if read.is_ok() && hasher.finish().1 != blob.digest {
             let _ = fs::remove_file(self.path(&blob.digest));
         }
         false
@@ -353,14 +356,18 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_that_is_too_short_is_none() {
+    fn a_blob_of_another_length_is_none() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let store = ImageStore::open(dir.path()).expect("store");
         let blob = store.put_as("text/plain", b"hello").expect("put");
         assert!(store.has_whole(&blob));
+        // It is sound: the descriptor is wrong.
+        assert!(!store.has_whole(&Descriptor { size_bytes: 4, ..blob.clone() }) && store.has(&blob.digest));
         fs::remove_file(store.path(&blob.digest)).expect("removed");
         assert!(!store.has_whole(&blob));
-        fs::write(store.path(&blob.digest), b"hel").expect("damaged");
-        assert!(!store.has_whole(&blob) && !store.has(&blob.digest));
+        for damaged in [&b"hel"[..], b"hello!"] {
+            fs::write(store.path(&blob.digest), damaged).expect("damaged");
+            assert!(!store.has_whole(&blob) && !store.has(&blob.digest));
+        }
     }
 }
