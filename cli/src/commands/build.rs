@@ -66,7 +66,7 @@ pub(super) async fn run(args: &BuildArgs, program: &Program) -> Result<()> {
 
 /// Says what the user should know about the context.
 fn warn(context: &windlass_core::context::Context, job: &Job) -> Result<()> {
-    let entries = context.list_to_send(job)?;
+    let entries = context.list_once(job)?;
     windlass_core::context::warnings(context, &entries, job)
 }
 
