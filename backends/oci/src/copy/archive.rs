@@ -30,13 +30,8 @@ impl Placer<'_> {
         };
         for (member, entry) in (0..).zip(members) {
             self.job.check()?;
-            // The root of the archive says nothing about the destination; and of devices and pipes
-            // BuildKit makes none since it unpacks by itself.
-            let device = matches!(
-                entry.kind,
-                TarKind::CharDevice { .. } | TarKind::BlockDevice { .. } | TarKind::Fifo
-            );
-            if !entry.path.is_empty() && !device {
+            // The root of the archive says nothing about the destination.
+            if !entry.path.is_empty() {
                 self.unpack_member(&root, entry, Content::Member { stream, member })
                     .or_error(ErrorKind::BuildFailed, failed)?;
             }
