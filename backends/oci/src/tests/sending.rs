@@ -1,4 +1,5 @@
-//! Layers on their way to a registry while the image is still being made.
+//! What is done at the same time: layers on their way to a registry while the image is still being
+//! made, stages, bases.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -19,6 +20,8 @@ struct Registry {
     seen: Vec<String>,
     received_bytes: usize,
     refuses_pieces: bool,
+    /// Manifests are given out only to so many at the same time.
+    together: Option<Arc<tokio::sync::Barrier>>,
 }
 
 type Shared = Arc<Mutex<Registry>>;
@@ -58,6 +61,10 @@ async fn serve(stream: TcpStream, registry: Shared) {
         let mut body = vec![0; length];
         if stream.read_exact(&mut body).await.is_err() {
             return;
+        }
+        let together = registry.lock().unwrap().together.clone();
+        if let Some(together) = together.filter(|_| method == "GET" && path.contains("/manifests/")) {
+            together.wait().await;
         }
         let (head, content) = answer(&mut registry.lock().unwrap(), &method, &path, body);
         let shown = if method == "HEAD" { Vec::new() } else { content.clone() };
@@ -236,4 +243,26 @@ async fn what_is_there_is_neither_made_nor_sent() {
     let before = look(&registry).received_bytes;
     bench.run(&bench.pushed(&host, DOCKERFILE)).await.unwrap();
     assert!(look(&registry).received_bytes - before < 64 << 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_depend_on_each_other_is_done_at_the_same_time() {
+    let (host, registry) = start().await;
+    let bench = Bench::new();
+    bench.write("small", "1");
+    bench.run(&bench.pushed(&host, "FROM scratch\nCOPY small /\n")).await.unwrap();
+    look(&registry).together = Some(Arc::new(tokio::sync::Barrier::new(2)));
+    for dockerfile in [
+        // Two stages.
+        "FROM {}/one:1 AS one\nCOPY small /a\nFROM {}/two:1\nCOPY --from=one /a /b\n",
+        // A base, and what is copied from.
+        "FROM {}/one:1\nCOPY small /a\nCOPY --from={}/two:1 /small /b\n",
+    ] {
+        let bench = Bench::new();
+        bench.write("small", "1");
+        let request = bench.request(&dockerfile.replace("{}", &host));
+        // One after the other would wait for ever.
+        let built = tokio::time::timeout(std::time::Duration::from_secs(60), bench.run(&request)).await;
+        built.expect("at the same time").unwrap();
+    }
 }
