@@ -294,3 +294,33 @@ async fn a_stage_that_needs_itself_by_a_trigger_is_refused() {
     let out = bench.build("FROM scratch AS later\nCOPY a /\nFROM localhost/test\n").await;
     assert_eq!(out.file("b"), "644 0:0 \"1\"");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_image_does_not_depend_on_who_was_faster() {
+    let mut digests = Vec::new();
+    for round in 0..6 {
+        let bench = Bench::new();
+        let tar = |name: &str| archive(&[(name, TarKind::File { size_bytes: 1 }, "x")]);
+        bench.write("1.tar", tar("b")).write("2.tar", tar("a")).write("c", "c").mode("c", 0o644);
+        let other = TempDir::new().unwrap();
+        std::fs::write(other.path().join("3.tar"), tar("d")).unwrap();
+        let mut request = bench.request(concat!(
+            "FROM scratch AS x\nCOPY <<E /x\nx\nE\nADD 1.tar 2.tar /\n",
+            "FROM scratch AS y\nADD 2.tar 1.tar /y/\nCOPY c /y/\nCOPY --from=more . /more/\n",
+            "FROM scratch AS z\nCOPY --from=y /y /\nCOPY <<A <<B /h/\na\nA\nb\nB\n",
+            "FROM x\nCOPY --from=z / /z/\nCOPY --from=y / /y/\nCOPY c <<E /w/\nw\nE\n",
+        ));
+        let more = NamedContext::Directory(other.path().to_owned());
+        request.build_contexts.insert("more".to_owned(), more);
+        request.platforms = vec!["linux/amd64".parse().unwrap(), "linux/arm64".parse().unwrap()];
+        if round % 2 == 1 {
+            request.platforms.truncate(1);
+        }
+        let built = bench.run(&request).await.unwrap();
+        let store = bench.store();
+        let image = store.resolve(&built.references[0]).unwrap().unwrap();
+        let first = store.manifests(&image).unwrap().remove(0);
+        digests.push(Image::load(&store, &first).unwrap().manifest.layers);
+    }
+    assert!(digests[0].len() >= 5 && digests.iter().all(|layers| *layers == digests[0]));
+}
