@@ -4,8 +4,9 @@
 //! blobs/sha256/HEX      content by digest; appears whole, by rename
 //! references/HEX.json   one file a reference: its name and descriptor
 //! origins/HEX           the repositories that are known to have a blob, one a line
-//! indexes/HEX           what is in a layer (see `layer_index`)
+//! indexes/HEX           what is in a layer (see `layer_index`), or in an archive given to ADD
 //! memos/HEX             layers that were made, by what they are made of (see `layer_memo`)
+//! files/HEX             small files of a layer that were read (see `kept_files`)
 //! incoming/             blobs that are being written; each locked by its writer
 //! lock                  shared by everyone who has the store open, exclusive while blobs are removed
 //! ```
