@@ -5,13 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use libtest_mimic::{Failed, Trial};
+use sha2::{Digest as _, Sha256};
 use windlass_core::context::{Context, ContextPath, ContextSettings, Modes};
 use windlass_core::output::Output;
 use windlass_core::request::{BuildRequest, DockerfileSource};
 use windlass_tests::image_check::{Ignoring, Image, Platform, compare};
-use windlass_tests::scenario::{Expectation, at, only};
+use windlass_tests::scenario::{Expectation, absent, at, only};
+use windlass_tests::service::http::{Answer, listen};
 
 use crate::left_over;
+use crate::outputs::run;
 use crate::rig::{Rig, Setup, shown};
 use crate::world::World;
 
@@ -24,6 +27,8 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
         world.trial("same::context_in_memory_alone", context_in_memory),
         world.trial("same::modes_normalized", modes_normalized),
         world.trial("same::ignore_file_switched_off", ignore_file_switched_off),
+        world.trial("same::add_of_addresses", add_of_addresses),
+        world.trial("same::add_of_repositories", add_of_repositories),
         world
             .trial("docker::dockerfile_that_cannot_be_hidden_is_warned_of", dockerfile_that_cannot_be_hidden),
     ]
@@ -169,6 +174,110 @@ fn ignore_file_switched_off(world: &World, root: &Path) -> Result<(), Failed> {
         Ok(with_rendered(settled(directory, None, &settings)?, "FROM scratch\nCOPY . /d/\n"))
     };
     both(world, root, make, &[only("/d", &[".dockerignore", "Dockerfile", "a"])])
+}
+
+/// Serves the files of a directory, as old as the second 1,000,000,000; `/moved/…` points to the rest of the path.
+fn serve(directory: &Path) -> Result<String, Failed> {
+    let directory = directory.to_owned();
+    let address = listen(move |head, _, stream| {
+        let path = head.start[1].split('?').next().unwrap_or_default().to_owned();
+        let answer = match (path.strip_prefix("/moved"), fs::read(directory.join(&path[1..]))) {
+            (Some(target), _) => Answer::new(302).header("Location", target),
+            (None, Ok(content)) => Answer::new(200)
+                .header("Last-Modified", "Sun, 09 Sep 2001 01:46:40 GMT")
+                .header("Content-Disposition", "attachment; filename=\"another-name\"")
+                .body(content),
+            (None, Err(_)) => Answer::new(404),
+        };
+        answer.write(stream, head.start[0] == "HEAD").map(|()| true)
+    })?;
+    Ok(address)
+}
+
+fn add_of_addresses(world: &World, root: &Path) -> Result<(), Failed> {
+    let served = root.join("served");
+    fs::create_dir_all(&served)?;
+    fs::write(served.join("a.txt"), "hello")?;
+    let host = serve(&served)?;
+    let checksum = Sha256::digest(b"hello").iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let make = |directory: &Path| {
+        let dockerfile = format!(
+            "FROM scratch\n\
+             ARG BASE=http://{host}\n\
+             ADD http://{host}/a.txt?x=y /in/\n\
+             ADD --checksum=sha256:{checksum} --chmod=755 --chown=5:6 $BASE/moved/a.txt /as/file\n"
+        );
+        Ok(with_rendered(context(directory, None)?, &dockerfile))
+    };
+    let expected = [
+        only("/", &["as", "as/file", "in", "in/a.txt"]),
+        at("/in/a.txt").file("hello").mode(0o600).owner(0, 0).mtime(1_000_000_000),
+        at("/as/file").file("hello").mode(0o755).owner(5, 6).mtime(1_000_000_000),
+    ];
+    both(world, root, make, &expected)?;
+
+    let make = |instruction: &str| {
+        let rig = Rig::new(root, Setup::oci(root)).map_err(|error| shown(&error))?;
+        let dockerfile = format!("FROM scratch\n{instruction}\n");
+        let mut request = BuildRequest::new(Context::empty(), rendered(&dockerfile));
+        request.tags = vec!["localhost/refused:1".parse()?];
+        let error = rig.build(world, request).err().ok_or("it worked")?;
+        let left = left_over::after_failure(&rig);
+        assert!(left.is_empty(), "left behind: {left:?}");
+        Ok::<_, Failed>(shown(&error))
+    };
+    let missing = make(&format!("ADD http://{host}/none /"))?;
+    assert!(missing.contains("404") && missing.contains("ADD http://"), "{missing}");
+    let other = make(&format!("ADD --checksum=sha256:{} http://{host}/a.txt /", "0".repeat(64)))?;
+    assert!(other.contains(&checksum), "{other}");
+    Ok(())
+}
+
+fn add_of_repositories(world: &World, root: &Path) -> Result<(), Failed> {
+    let (work, served) = (root.join("work"), root.join("served"));
+    fs::create_dir_all(work.join("d"))?;
+    fs::create_dir_all(&served)?;
+    let git = |arguments: &[&str]| {
+        let work = work.display().to_string();
+        let who = ["-C", &work, "-c", "user.name=x", "-c", "user.email=x@example.org"];
+        run("git", &[&who[..], arguments].concat())
+    };
+    git(&["init", "-q", "-b", "main"])?;
+    fs::write(work.join("a"), "1")?;
+    fs::write(work.join("d/tool"), "#!/bin/sh\n")?;
+    run("chmod", &["755", &work.join("d/tool").display().to_string()])?;
+    git(&["add", "."])?;
+    git(&["commit", "-q", "-m", "one"])?;
+    git(&["tag", "v1"])?;
+    fs::write(work.join("a"), "2")?;
+    fs::write(work.join(".dockerignore"), "a\n")?;
+    git(&["add", "."])?;
+    git(&["commit", "-q", "-m", "two"])?;
+    let commit = git(&["rev-parse", "v1"])?.trim().to_owned();
+    let bare = served.join("x.git");
+    git(&["clone", "-q", "--bare", ".", &bare.display().to_string()])?;
+    run("git", &["-C", &bare.display().to_string(), "update-server-info"])?;
+    let host = serve(&served)?;
+    let make = |directory: &Path| {
+        let address = format!("http://{host}/x.git");
+        let dockerfile = format!(
+            "FROM scratch\n\
+             ADD {address} /main\n\
+             ADD --chown=5:6 {address}#v1:d /tag/\n\
+             ADD {address}#{commit} /commit\n"
+        );
+        Ok(with_rendered(context(directory, None)?, &dockerfile))
+    };
+    let expected = [
+        at("/main/a").file("2").mode(0o644).owner(0, 0),
+        at("/main/.dockerignore").file("a\n"),
+        at("/main/d/tool").mode(0o755),
+        absent("/main/.git"),
+        only("/tag", &["tool"]),
+        at("/tag/tool").owner(5, 6),
+        at("/commit/a").file("1"),
+    ];
+    both(world, root, make, &expected)
 }
 
 /// BuildKit has no way to keep something of an archive from COPY. Where the context must go as one and the Dockerfile

@@ -155,7 +155,7 @@ pub(super) fn copy(from: &mut impl Read, to: &mut impl Write, limit: u64) -> io:
 ///
 /// # Errors
 /// If no port can be had.
-pub(super) fn listen(
+pub fn listen(
     serve: impl Fn(Head, &mut BufReader<TcpStream>, &mut TcpStream) -> io::Result<bool> + Send + Sync + 'static,
 ) -> io::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;

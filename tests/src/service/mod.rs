@@ -13,7 +13,7 @@ mod daemon;
 pub mod dockerd;
 mod error;
 pub mod fault_proxy;
-mod http;
+pub mod http;
 pub mod registry;
 mod stalled_registry;
 pub mod token_server;
