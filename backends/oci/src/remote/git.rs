@@ -328,6 +328,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_fetch_that_is_stopped_leaves_no_process() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let remote = format!("git://{}/x", server.local_addr().expect("address"));
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let git = Git::locate(&environment(), dir.path()).expect("git").at(dir.path());
+        let (source, job) = (GitSource { remote, ..GitSource::default() }, Job::silent());
+        let stop = async {
+            let (mut connection, _) = server.accept().await.expect("git comes");
+            job.cancel.cancel();
+            // It ends when the last process that has it open is gone.
+            let mut said = Vec::new();
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut connection, &mut said).await;
+        };
+        let fetched = check_out(&git, &source, None, false, RetryPolicy::default(), &job);
+        let (result, ()) = tokio::join!(fetched, stop);
+        assert_eq!(result.expect_err("stopped").kind(), ErrorKind::Cancelled);
+    }
+
+    #[tokio::test]
     async fn a_missing_program_is_named() {
         let empty = BTreeMap::from([("PATH".to_owned(), "/nonexistent".to_owned())]);
         let error = Git::locate(&empty, Path::new("/")).expect_err("not there");
