@@ -86,10 +86,12 @@ impl Registry {
         &self.address
     }
 
-    /// The uploads to a repository that are open at this moment, or were left so.
+    /// The uploads to a repository that are open at this moment, or were left so: those with data. Of one
+    /// that was given up or is done distribution 2.8 may leave an empty hash state behind.
     pub fn open_uploads(&self, repository: &str) -> Vec<PathBuf> {
         let uploads = self.repository(repository).join("_uploads");
-        fs::read_dir(uploads).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+        let uploads = fs::read_dir(uploads).into_iter().flatten().flatten().map(|entry| entry.path());
+        uploads.filter(|upload| upload.join("data").exists()).collect()
     }
 
     /// The digests (hex) of the blobs that a repository has.
