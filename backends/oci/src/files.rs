@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use windlass_core::backend::Job;
-use windlass_core::dockerfile::{self, Base, Expander, InstructionKind, Location, StagePlan};
+use windlass_core::dockerfile::{self, Base, Expander, InstructionKind, Location, RemoteSource, StagePlan};
 use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::platform::Platform;
 use windlass_core::request::NamedContext;
@@ -27,7 +27,7 @@ impl Interpreter<'_> {
         for instruction in self.dockerfile.stages[index].instructions.iter().filter(|_| !resolved.replaced) {
             match (&instruction.kind, self.copy_source(instruction)) {
                 (_, Some(Ok(Base::Stage(_)) | Err(_))) => {}
-                (InstructionKind::Copy(copy) | InstructionKind::Add(copy), _) => {
+                (InstructionKind::Copy(copy) | InstructionKind::Add(copy), _) if has_paths(copy) => {
                     wanted.push((copy.from.as_deref(), instruction.location));
                 }
                 _ => {}
@@ -226,6 +226,11 @@ impl Interpreter<'_> {
         };
         job.blocking(read).await
     }
+}
+
+/// Says whether a COPY takes anything from files that it does not bring along or fetch by itself.
+fn has_paths(copy: &dockerfile::Copy) -> bool {
+    copy.sources.iter().any(|source| matches!(RemoteSource::parse(source), Ok(None)))
 }
 
 /// The refusal of an owner by name where no file says who that is.

@@ -15,7 +15,7 @@ use windlass_core::backend::Job;
 use windlass_core::backend_registry::Host;
 use windlass_core::context::{Context, ContextSettings};
 use windlass_core::dockerfile::RemoteSource;
-use windlass_core::error::Result;
+use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::image::{ImageStore, ScratchDir};
 use windlass_core::registry::RegistrySettings;
 
@@ -96,7 +96,11 @@ impl Remotes {
                 checkout.await.map(|()| (source.directory.clone().into_bytes(), false))
             }
         };
-        let (path, has_time) = step.end(done)?;
+        let named = |error: Error| match error.kind() {
+            ErrorKind::Cancelled => error,
+            _ => error.with_detail("source", wanted.source.shown()),
+        };
+        let (path, has_time) = step.end(done).map_err(named)?;
         // What was fetched is taken as it is: the files of a repository have no say about us.
         let settings = ContextSettings { ignore: false, ..ContextSettings::default() };
         let context = Context::from_dir(directory.path(), None, &settings)?;
