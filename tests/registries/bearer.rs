@@ -121,12 +121,20 @@ fn renewed_in_the_middle(test: &Test) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Tokens end after a second and are said to last: the registry says 401 in the middle of an upload.
+/// A token is said to last, and the registry says 401 in the middle of an upload.
 fn ended_in_the_middle(test: &Test) -> Result<(), Failed> {
-    let (tokens, registry) = start(test, TokenHabits { lifetime_seconds: 1, ..TokenHabits::default() })?;
-    slow_push(test, &registry)?;
-    assert!(tokens.asked(&test.repository).len() > 1, "renewed");
-    Ok(())
+    test.make_image(&[SMALL_BYTES, LARGE_BYTES])?;
+    let challenge =
+        format!("Bearer realm=\"{}\",service=\"windlass test registry\"", test.world.tokens.realm());
+    let ended = Answer::new(401).header("WWW-Authenticate", challenge);
+    let faults = vec![Fault::on("PATCH", "/v2/").skip(2).times(1).then(Act::Answer(ended))];
+    let proxy = FaultProxy::start(test.world.bearer.address(), faults)?;
+    test.log_in(proxy.address())?;
+    let outcome = test.push(proxy.address())?;
+    outcome.good()?;
+    assert!(!outcome.stderr.contains("trying again"), "in place: {outcome:#?}");
+    assert_eq!(test.world.tokens.asked(&test.repository).len(), 2);
+    test.leaves_nothing(&test.world.bearer)
 }
 
 /// Sends an image in front of which every piece waits.

@@ -30,7 +30,12 @@ impl Refusal {
         let status = response.status();
         let retry_after = retry_after(response.headers(), jiff::Timestamp::now());
         let body = read_excerpt(server, response, endpoint.silence_timeout).await;
-        let hint = transport_hint(&String::from_utf8_lossy(&body), &endpoint.registry);
+        let mut hint = transport_hint(&String::from_utf8_lossy(&body), &endpoint.registry);
+        // To HEAD nobody says more.
+        if body.is_empty() && status == StatusCode::BAD_REQUEST && !endpoint.is_secure() {
+            let registry = &endpoint.registry;
+            hint = Some(format!("if it speaks https, set `registries.\"{registry}\".plain-http = false`"));
+        }
         let (codes, text) = understand(&body);
         let mut words = format!("`{server}` answered {}", status.as_u16());
         match (text.is_empty(), status.canonical_reason()) {

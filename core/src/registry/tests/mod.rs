@@ -4,6 +4,7 @@ mod download;
 mod fake;
 mod login;
 mod preflight;
+mod stopped;
 mod stream;
 mod through;
 mod upload;

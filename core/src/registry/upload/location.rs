@@ -23,11 +23,15 @@ pub(super) fn with_digest(mut location: Url, digest: Digest) -> Url {
     location
 }
 
-/// How many bytes `Range: 0-N` says are stored; some write `bytes=0-N`.
+/// How many bytes `Range: 0-N` says are stored; some write `bytes=0-N`. `0-0` is what distribution says of
+/// nothing at all; nobody sends a piece of one byte.
 pub(super) fn stored_bytes(headers: &HeaderMap) -> Option<u64> {
     let range = headers.get(RANGE)?.to_str().ok()?;
     let last = range.trim_start_matches("bytes=").strip_prefix("0-")?;
-    last.parse::<u64>().ok()?.checked_add(1)
+    match last.parse::<u64>().ok()? {
+        0 => Some(0),
+        last => last.checked_add(1),
+    }
 }
 
 #[cfg(test)]
@@ -69,7 +73,9 @@ mod tests {
 
     #[test]
     fn reads_how_much_is_stored() {
-        for (range, stored) in [("0-99", Some(100)), ("bytes=0-0", Some(1)), ("5-9", None), ("", None)] {
+        for (range, stored) in
+            [("0-99", Some(100)), ("bytes=0-7", Some(8)), ("0-0", Some(0)), ("5-9", None), ("", None)]
+        {
             let headers = HeaderMap::from_iter([(RANGE, range.parse().expect("header"))]);
             assert_eq!(stored_bytes(&headers), stored, "{range}");
         }

@@ -197,9 +197,9 @@ impl RegistryClient {
         }
         let scope = Scope::push(repository.repository());
         let mount_from = mount_from.filter(|from| *from != repository.repository());
-        let claim = match (self.has_blob_as(endpoint, scope.clone(), blob, job).await?, mount_from) {
+        let claim = match (self.has_blob_as(endpoint, scope, blob, job).await?, mount_from) {
             (true, _) => Claim::There(Pushed::Existed),
-            (false, Some(from)) => self.mount(endpoint, scope, blob, from, job).await?,
+            (false, Some(from)) => self.mount(endpoint, repository, blob, from, job).await?,
             (false, None) => Claim::Absent(None),
         };
         if matches!(claim, Claim::There(_)) {
@@ -213,17 +213,18 @@ impl RegistryClient {
     async fn mount(
         &self,
         endpoint: &Endpoint,
-        scope: Scope,
+        repository: &Reference,
         blob: &Descriptor,
         from: &str,
         job: &Job,
     ) -> Result<Claim> {
-        let mut url = endpoint.url(&scope.repository, "blobs/uploads/");
+        let mut url = endpoint.url(repository.repository(), "blobs/uploads/");
         url.query_pairs_mut().append_pair("mount", &blob.digest.to_string()).append_pair("from", from);
-        let scope = Scope { mount_from: Some(from.to_owned()), ..scope };
+        let scope = Scope { mount_from: Some(from.to_owned()), ..Scope::push(repository.repository()) };
         let request = Request::new(endpoint, scope, Method::POST, url.clone())
             .header(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        match self.exchange(&request, job).await {
+        let session = self.session(endpoint.clone(), repository, blob, job);
+        match session.open(&request).await {
             Ok(Answer::Success(answer)) if answer.status() == StatusCode::CREATED => {
                 Ok(Claim::There(Pushed::Mounted))
             }

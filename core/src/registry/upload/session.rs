@@ -77,14 +77,36 @@ impl Session {
     /// `UnexpectedAnswer` if the registry does not say where; and as an exchange.
     pub(in super::super) async fn begin(&self) -> Result<Begun> {
         let url = self.endpoint.url(&self.scope.repository, "blobs/uploads/");
-        let request = self.request(Method::POST, url.clone(), 0);
-        match self.client.exchange(&request, &self.job).await? {
+        match self.open(&self.request(Method::POST, url.clone(), 0)).await? {
             Answer::Success(answer) => self.begun(&url, answer.headers()).ok_or_else(|| {
                 let message = format!("`{}` opened an upload and did not say where", self.endpoint.registry);
                 Error::new(ErrorKind::UnexpectedAnswer, message)
             }),
             Answer::Refused(refusal) => Err(self.error(refusal).await),
         }
+    }
+
+    /// Sends a request that may open an upload. Who is stopped just then waits a moment for the answer:
+    /// the upload would stay open.
+    ///
+    /// # Errors
+    /// As an exchange.
+    pub(super) async fn open(&self, request: &Request<'_>) -> Result<Answer> {
+        let unstopped = Job { events: self.job.events.clone(), ..Job::silent() };
+        let mut exchange = std::pin::pin!(self.client.exchange(request, &unstopped));
+        tokio::select! {
+            biased;
+            answer = &mut exchange => return answer,
+            () = self.job.cancel.cancelled() => {}
+        }
+        if let Ok(Ok(Answer::Success(answer))) = tokio::time::timeout(ABANDON_LIMIT, exchange).await
+            // 201 would be a blob that was taken over.
+            && answer.status() == StatusCode::ACCEPTED
+            && let Some(begun) = self.begun(&request.url, answer.headers())
+        {
+            self.abandon(begun.location).await;
+        }
+        Err(Error::cancelled())
     }
 
     fn begun(&self, asked: &Url, headers: &HeaderMap) -> Option<Begun> {
