@@ -49,9 +49,12 @@ impl Interpreter<'_> {
     ) -> Result<Stage> {
         let mut expanded = Expanded::new(&stage, copy, add, Expander::new(self.dockerfile.escape))?;
         let job = &self.jobs[index];
-        for (source, wanted) in &expanded.wanted {
-            let fetched = self.workshop.remotes.fetch(wanted, &self.workshop.sources, job).await?;
-            expanded.fetched.insert(source.clone(), fetched);
+        let (remotes, sources) = (&self.workshop.remotes, &self.workshop.sources);
+        let fetches = expanded.wanted.iter().map(|(_, wanted)| remotes.fetch(wanted, sources, job));
+        // All end before an error is told, so that none goes on behind our back.
+        let fetched = futures_util::future::join_all(fetches).await;
+        for ((source, _), fetched) in expanded.wanted.iter().zip(fetched) {
+            expanded.fetched.insert(source.clone(), fetched?);
         }
         let origin = match expanded.has_paths() {
             true => self.origin(index, copy.from.as_deref(), &stage.platform, location).await?,
