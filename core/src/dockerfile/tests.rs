@@ -251,3 +251,33 @@ fn checks_are_skipped_or_made_errors() {
     let line = |directive| parse(directive).expect_err(directive).source_line().expect("a line").line;
     assert_eq!((line("# check=error=true"), line("# check=nonsense")), (4, 1));
 }
+
+#[test]
+fn what_may_be_something_else_tomorrow_is_known() {
+    let unpinned = |text: &str| {
+        let source = crate::request::DockerfileSource {
+            shown: "Dockerfile".into(),
+            path: None,
+            in_context: None,
+            content: text.to_owned().into(),
+        };
+        unpinned_sources(&crate::request::BuildRequest::new(crate::context::Context::empty(), source))
+            .unwrap()
+    };
+    let commit = "0123456789012345678901234567890123456789";
+    for (add, expected) in [
+        ("ADD http://h/x /", 1),
+        ("ADD --checksum=sha256:1 http://h/x /", 0),
+        ("ADD http://h/x.git#main /", 1),
+        ("ADD --checksum=0123 http://h/x.git#main /", 1),
+        (&format!("ADD http://h/x.git#{commit} /"), 0),
+        (&format!("ADD --checksum={commit} git@h:x /"), 0),
+        ("ADD x y /", 0),
+        ("ADD $A /", 0),
+        ("ARG A=http://h/x\nADD $A /", 1),
+        ("ENV A=git@h:x\nADD \"${A}\" b /", 1),
+    ] {
+        assert_eq!(unpinned(&format!("FROM scratch\n{add}\n")).len(), expected, "{add}");
+    }
+    assert!(unpinned("FROM scratch AS unneeded\nADD http://h/x /\nFROM scratch\n").is_empty());
+}
