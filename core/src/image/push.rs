@@ -266,6 +266,11 @@ mod tests {
         assert!(media_type::is_manifest(&below[0].media_type), "the deepest comes first");
         let error = work.documents_below(&tower(&store, DEEPEST_INDEX + 1)).expect_err("too deep");
         assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let part = tower(&store, 1);
+        std::fs::remove_file(store.path(&below[0].digest)).expect("removed");
+        let error = work.documents_below(&part).expect_err("an index in part");
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.hints().iter().any(|hint| hint.contains("--platform")), "{error:?}");
         step.end(Ok(())).expect("ended");
     }
 }
