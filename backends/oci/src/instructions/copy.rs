@@ -243,6 +243,11 @@ pub(crate) fn apply(
             let mtime = if fetched.has_time { workshop.mtime(false) } else { Some(epoch) };
             let settings = Settings { unpack: copy.unpack_remote, mtime, ..settings.clone() };
             let listed = workshop.sources.context(fetched.context);
+            if listed.tree.get(&listed.tree.resolve(&fetched.path)?).is_none() {
+                let path = String::from_utf8_lossy(&fetched.path);
+                let message = format!("`{path}` does not exist in what was fetched");
+                return Err(Error::new(ErrorKind::NotFound, message).with_detail("source", source));
+            }
             let mut placer = Placer::new(root, &mut touched, &workshop.sources, &settings, job);
             placer.copy(&listed.tree, &fetched.path, &place)?;
             continue;
