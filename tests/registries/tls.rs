@@ -19,7 +19,8 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
         rig.trial("tls::https_to_plain_http", https_to_plain),
         rig.trial("tls::plain_http_to_https", |test| {
             let host = test.world.secure.address().to_owned();
-            fails(test, &host, "plain-http = true\n", &["400", "plain-http = false"])
+            let outcome = attempt(test, &host, "plain-http = true\n")?;
+            outcome.refused(1, &["400", "plain-http = false"]).map_err(Failed::from)
         }),
         rig.trial("tls::a_file_that_is_missing", |test| {
             let host = test.world.secure.address().to_owned();

@@ -141,7 +141,10 @@ impl RegistryClient {
         if response.status().is_success() {
             return Ok(Answer::Success(response));
         }
-        let refusal = Refusal::read(response, &request.server(), endpoint).await;
+        let mut refusal = Refusal::read(response, &request.server(), endpoint).await;
+        if request.method == Method::HEAD {
+            refusal = refusal.to_head(endpoint);
+        }
         if refusal.is_transient() {
             let lookup = authenticator.lookup(endpoint, &scope.repository, job).await?;
             let message = format!("`{}` is not available", request.server());

@@ -30,12 +30,7 @@ impl Refusal {
         let status = response.status();
         let retry_after = retry_after(response.headers(), jiff::Timestamp::now());
         let body = read_excerpt(server, response, endpoint.silence_timeout).await;
-        let mut hint = transport_hint(&String::from_utf8_lossy(&body), &endpoint.registry);
-        // To HEAD nobody says more.
-        if body.is_empty() && status == StatusCode::BAD_REQUEST && !endpoint.is_secure() {
-            let registry = &endpoint.registry;
-            hint = Some(format!("if it speaks https, set `registries.\"{registry}\".plain-http = false`"));
-        }
+        let hint = transport_hint(&String::from_utf8_lossy(&body), &endpoint.registry);
         let (codes, text) = understand(&body);
         let mut words = format!("`{server}` answered {}", status.as_u16());
         match (text.is_empty(), status.canonical_reason()) {
@@ -44,6 +39,16 @@ impl Refusal {
             (true, None) => {}
         }
         Self { status, codes, registry: endpoint.registry.clone(), words, retry_after, hint }
+    }
+
+    /// Notes that this was the answer to HEAD: there nobody says that it wants to be asked by https.
+    pub(super) fn to_head(mut self, endpoint: &Endpoint) -> Self {
+        if self.status == StatusCode::BAD_REQUEST && !endpoint.is_secure() {
+            let registry = &self.registry;
+            self.words +=
+                &format!(" (if it speaks https, set `registries.\"{registry}\".plain-http = false`)");
+        }
+        self
     }
 
     /// Says whether the registry may answer otherwise in a moment.
@@ -70,6 +75,8 @@ impl Refusal {
 
     fn into_error(self, message: &str, known: bool) -> Error {
         let kind = match self.status {
+            // It is not reached as it wants to be.
+            _ if self.hint.is_some() => ErrorKind::Unavailable,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorKind::Denied,
             StatusCode::NOT_FOUND => ErrorKind::NotFound,
             _ if self.is_transient() => ErrorKind::Unavailable,

@@ -177,7 +177,7 @@ impl Session {
                 .request(Method::PATCH, location.clone(), part.length)
                 .header(CONTENT_RANGE, range)
                 .payload(Payload::Stream(&part));
-            match self.once(&request).await? {
+            match self.piece_once(&request, location).await? {
                 Ok(Answer::Success(answer)) => {
                     self.follow(location, answer.headers());
                     return Ok(resumed);
@@ -245,6 +245,31 @@ impl Session {
         match self.job.run(answer).await.map_err(Ended::Failed)? {
             Err(Failure::Final(error)) => Err(Ended::Failed(error)),
             answer => Ok(answer),
+        }
+    }
+
+    /// Sends a piece once. Who is stopped just then waits a moment for the answer: distribution knows an
+    /// upload only by what it says then, and could not be told that it is given up.
+    async fn piece_once(
+        &self,
+        request: &Request<'_>,
+        location: &mut Url,
+    ) -> Result<Result<Answer, Failure>, Ended> {
+        let mut exchange = std::pin::pin!(self.client.exchange_once(request, &self.job));
+        let answer = tokio::select! {
+            biased;
+            answer = &mut exchange => Some(answer),
+            () = self.job.cancel.cancelled() => None,
+        };
+        match answer {
+            Some(Err(Failure::Final(error))) => Err(Ended::Failed(error)),
+            Some(answer) => Ok(answer),
+            None => {
+                if let Ok(Ok(Answer::Success(answer))) = tokio::time::timeout(ABANDON_LIMIT, exchange).await {
+                    self.follow(location, answer.headers());
+                }
+                Err(Ended::Failed(Error::cancelled()))
+            }
         }
     }
 
