@@ -17,14 +17,12 @@ use super::added::Added;
 use super::archive_export::DOCKER_MANIFEST_FILE;
 use super::documents::{DOCUMENT_LIMIT_BYTES, Descriptor};
 use super::layout_import::{INDEX_FILE, NamedImage};
-use super::media_type;
 use super::store::ImageStore;
 use crate::archive::unpack::TarReader;
 use crate::archive::{TarKind, decompress, recover};
 use crate::backend::Job;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::reference::Reference;
 
 /// Images have hundreds of members, not a million.
 const NAMES_LIMIT_BYTES: usize = 64 << 20;
@@ -225,7 +223,8 @@ mod tests {
     use super::*;
     use crate::archive::{Compression, Compressor, TarEntry, TarWriter, UnpackLimit};
     use crate::image::tests::{file, image};
-    use crate::image::{ArchiveForm, Image, write_archive};
+    use crate::image::{ArchiveForm, Image, media_type, write_archive};
+    use crate::reference::Reference;
     use std::path::Path;
 
     fn store(dir: &Path, name: &str) -> ImageStore {
