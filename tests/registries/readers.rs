@@ -100,10 +100,12 @@ fn podman_layout(test: &Test) -> Result<(), Failed> {
     // It wants a path of at most 50 characters.
     let short = tempfile::tempdir_in("/tmp")?;
     let (root, run) = (path(test, "podman"), short.path().display().to_string());
-    let podman = |arguments: &[&str]| {
+    let podman = |arguments: &[&str]| -> Result<String, Failed> {
         // Without a kernel's overlay file system, which containers seldom have.
         let own = ["--root", &root, "--runroot", &run, "--storage-driver", "vfs"];
-        command("podman", &[&own, arguments].concat())
+        let output = Command::new("podman").env_remove("DOCKER_CONFIG").args(own).args(arguments).output()?;
+        assert!(output.status.success(), "{output:?}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     };
     let id = podman(&["pull", "--quiet", &format!("oci:{}", path(test, "layout"))])?;
     let layers = podman(&["image", "inspect", "--format", "{{len .RootFS.Layers}}", id.trim()])?;

@@ -241,15 +241,11 @@ impl Session {
 
     /// Sends once; the outer failure is that the user stopped it.
     async fn once(&self, request: &Request<'_>) -> Result<Result<Answer, Failure>, Ended> {
-        let answer = async { Ok(self.client.exchange_once(request, &self.job).await) };
-        match self.job.run(answer).await.map_err(Ended::Failed)? {
-            Err(Failure::Final(error)) => Err(Ended::Failed(error)),
-            answer => Ok(answer),
-        }
+        self.piece_once(request, &mut request.url.clone()).await
     }
 
     /// Sends a piece once. Who is stopped just then waits a moment for the answer: distribution knows an
-    /// upload only by what it says then, and could not be told that it is given up.
+    /// upload only by what it says then, and could not be told that it is given up. `location` follows it.
     async fn piece_once(
         &self,
         request: &Request<'_>,
