@@ -14,7 +14,7 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
         rig.trial("readers::skopeo_reads_files", skopeo_files),
         rig.trial("readers::umoci_unpacks_a_layout", umoci_layout),
         rig.trial("readers::docker_loads_an_archive", docker_load),
-        rig.trial("readers::podman_reads_a_layout", podman_layout),
+        rig.trial("readers::podman_loads_an_archive", podman_load),
     ]
 }
 
@@ -95,7 +95,7 @@ fn docker_load(test: &Test) -> Result<(), Failed> {
     Ok(())
 }
 
-fn podman_layout(test: &Test) -> Result<(), Failed> {
+fn podman_load(test: &Test) -> Result<(), Failed> {
     let image = test.make_image(&[SMALL_BYTES, LARGE_BYTES])?;
     // It wants a path of at most 50 characters.
     let short = tempfile::tempdir_in("/tmp")?;
@@ -107,8 +107,10 @@ fn podman_layout(test: &Test) -> Result<(), Failed> {
         assert!(output.status.success(), "{output:?}");
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    let id = podman(&["pull", "--quiet", &format!("oci:{}", path(test, "layout"))])?;
-    let layers = podman(&["image", "inspect", "--format", "{{len .RootFS.Layers}}", id.trim()])?;
+    let name = format!("windlass.test/{}:1", test.repository);
+    test.windlass(&["build", ".", "-t", &name, "-o", "type=docker,dest=docker.tar"])?.good()?;
+    podman(&["load", "--quiet", "--input", &path(test, "docker.tar")])?;
+    let layers = podman(&["image", "inspect", "--format", "{{len .RootFS.Layers}}", &name])?;
     podman(&["image", "rm", "--all", "--force"])?;
     assert_eq!(layers.trim(), image.layers.len().to_string());
     Ok(())
