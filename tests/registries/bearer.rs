@@ -56,7 +56,7 @@ fn an_identity_token(test: &Test) -> Result<(), Failed> {
 fn nobody(test: &Test) -> Result<(), Failed> {
     test.make_image(&[SMALL_BYTES])?;
     let login = format!("docker login {}", test.world.bearer.address());
-    test.push(test.world.bearer.address())?.refused(3, &["401", &login]).map_err(Failed::from)
+    test.push(test.world.bearer.address())?.refused(3, &["401", &login])
 }
 
 fn a_wrong_password(test: &Test) -> Result<(), Failed> {

@@ -217,7 +217,7 @@ fn another_manifest_was_stored(test: &Test) -> Result<(), Failed> {
     let other = format!("sha256:{}", "0".repeat(64));
     let lie = Act::Change(Box::new(move |head| head.set("Docker-Content-Digest", other.clone())));
     let proxy = test.proxy(vec![Fault::on("PUT", "/manifests/").then(lie)])?;
-    test.push(proxy.address())?.refused(1, &["000000"]).map_err(Failed::from)
+    test.push(proxy.address())?.refused(1, &["000000"])
 }
 
 fn the_upload_is_deleted(test: &Test) -> Result<(), Failed> {

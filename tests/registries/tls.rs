@@ -20,12 +20,12 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
         rig.trial("tls::plain_http_to_https", |test| {
             let host = test.world.secure.address().to_owned();
             let outcome = attempt(test, &host, "plain-http = true\n")?;
-            outcome.refused(1, &["400", "plain-http = false"]).map_err(Failed::from)
+            outcome.refused(1, &["400", "plain-http = false"])
         }),
         rig.trial("tls::a_file_that_is_missing", |test| {
             let host = test.world.secure.address().to_owned();
             let outcome = attempt(test, &host, "ca-file = \"/nonexistent/ca.pem\"\n")?;
-            outcome.refused(2, &["/nonexistent/ca.pem"]).map_err(Failed::from)
+            outcome.refused(2, &["/nonexistent/ca.pem"])
         }),
     ]
 }
@@ -43,7 +43,7 @@ fn attempt(test: &Test, host: &str, settings: &str) -> Result<Outcome, Failed> {
 }
 
 fn fails(test: &Test, host: &str, settings: &str, says: &[&str]) -> Result<(), Failed> {
-    attempt(test, host, settings)?.refused(3, says).map_err(Failed::from)
+    attempt(test, host, settings)?.refused(3, says)
 }
 
 /// A push to the registry with TLS that fails so.

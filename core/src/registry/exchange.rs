@@ -143,7 +143,7 @@ impl RegistryClient {
         }
         let mut refusal = Refusal::read(response, &request.server(), endpoint).await;
         if request.method == Method::HEAD {
-            refusal = refusal.to_head(endpoint);
+            refusal = refusal.after_head(endpoint);
         }
         if refusal.is_transient() {
             let lookup = authenticator.lookup(endpoint, &scope.repository, job).await?;

@@ -42,7 +42,7 @@ impl Refusal {
     }
 
     /// Notes that this was the answer to HEAD: there nobody says that it wants to be asked by https.
-    pub(super) fn to_head(mut self, endpoint: &Endpoint) -> Self {
+    pub(super) fn after_head(mut self, endpoint: &Endpoint) -> Self {
         if self.status == StatusCode::BAD_REQUEST && !endpoint.is_secure() {
             let registry = &self.registry;
             self.words +=
