@@ -1,17 +1,23 @@
 #!/usr/bin/env python3
 """Writes the inputs of the benchmark; the same bytes, modes and times every time.
 
-usage: workloads.py DIRECTORY [w1] [w2] [w3]      (default: all)
+usage: workloads.py DIRECTORY [w1] [w2] [w3] [image]      (default: all)
 
 w1  a source tree: 20,000 files, 250 MB, links, executables, empty files and directories; and
     10,000 files of node_modules, __pycache__ and logs that its .dockerignore excludes
 w2  a big tree: 2,000 files, 2 GB, half of the bytes incompressible, some files of 64 MB
 w3  a tiny context: 3 files
+image  an OCI layout with the tag `latest`: 50 layers of 10 MB that do not compress
 """
 
+import gzip
+import hashlib
+import io
+import json
 import os
 import random
 import sys
+import tarfile
 
 MTIME = 1_700_000_000
 MIB = 1 << 20
@@ -156,7 +162,37 @@ def w3(root):
     put(f"{root}/app.py", b"print('hello')\n")
 
 
-MAKERS = {"w1": w1, "w2": w2, "w3": w3}
+def image(root):
+    rng = random.Random(505)
+    os.makedirs(f"{root}/blobs/sha256")
+
+    def blob(kind, content):
+        digest = hashlib.sha256(content).hexdigest()
+        put(f"{root}/blobs/sha256/{digest}", content)
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(content)}
+
+    def document(kind, content):
+        return blob(kind, json.dumps(content, sort_keys=True).encode())
+
+    layers, diff_ids = [], []
+    for index in range(50):
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            member = tarfile.TarInfo(f"file{index}")
+            member.size, member.mtime = 10 * MIB, MTIME
+            archive.addfile(member, io.BytesIO(rng.randbytes(10 * MIB)))
+        diff_ids.append(f"sha256:{hashlib.sha256(packed.getvalue()).hexdigest()}")
+        layers.append(blob("layer.v1.tar+gzip", gzip.compress(packed.getvalue(), compresslevel=1, mtime=0)))
+    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
+    config = document("config.v1+json", config)
+    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layers}
+    manifest = document("manifest.v1+json", manifest)
+    manifest["annotations"] = {"org.opencontainers.image.ref.name": "latest"}
+    put(f"{root}/index.json", json.dumps({"schemaVersion": 2, "manifests": [manifest]}).encode())
+    put(f"{root}/oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+
+
+MAKERS = {"w1": w1, "w2": w2, "w3": w3, "image": image}
 
 
 def make(directory, name):
