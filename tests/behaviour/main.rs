@@ -4,12 +4,14 @@
 //! what the scenario says; `same::NAME` compares the two images, every file and the config. A backend that lacks a
 //! capability shows as ignored with the capability's name, never as passed.
 //!
-//! Scenarios are data and stand in the files of this directory by theme; what is no scenario (outputs, cancelling,
+//! Scenarios are data and stand in the files of this directory by theme; the corpus is data as well, and stands in
+//! `tests/corpus`: `corpus::AREA::NAME` builds a case of it on both backends and compares. What is no scenario (outputs, cancelling,
 //! daemons that are down) is in files that have `trials()`. How one is run: `suite.rs`; on what: `world.rs`.
 
 mod cancel;
 mod config;
 mod contents;
+mod corpus;
 mod errors;
 mod files;
 mod ignore;
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     let trials = match World::new() {
         Ok(world) => [
             suite::trials(&world, scenarios),
+            corpus::trials(&world),
             inputs::trials(&world),
             outputs::trials(&world),
             surroundings::trials(&world),

@@ -149,6 +149,7 @@ impl Rig {
             platforms: options.platforms.iter().map(|platform| platform.parse()).collect::<Result<_>>()?,
             build_args: text(&options.build_args),
             labels: text(&options.labels),
+            annotations: text(&options.annotations),
             build_contexts: named.collect::<Result<_>>()?,
             source_date_epoch: options.source_date_epoch,
             ..BuildRequest::new(context, dockerfile)

@@ -10,14 +10,14 @@ use windlass_core::output::{Destination, Output, OutputKind};
 use windlass_core::request::BuildRequest;
 use windlass_core::{Error, Result};
 use windlass_tests::image_check::{Ignoring, Image, Platform, compare};
-use windlass_tests::scenario::{NamedContext, Scenario};
+use windlass_tests::scenario::{Difference, NamedContext, Scenario};
 
 use crate::left_over;
 use crate::rig::{Rig, Setup, shown};
 use crate::world::World;
 
 /// The backends, by their type names.
-const BACKENDS: [&str; 2] = ["oci", "docker"];
+pub(crate) const BACKENDS: [&str; 2] = ["oci", "docker"];
 
 /// What became of a scenario on a backend.
 enum Built {
@@ -32,7 +32,7 @@ enum Built {
 }
 
 /// One scenario with the results that several tests look at; each is made once, by the first that asks.
-struct Case {
+pub(crate) struct Case {
     world: Arc<World>,
     scenario: Scenario,
     built: BTreeMap<&'static str, OnceLock<Built>>,
@@ -44,8 +44,7 @@ pub(crate) fn trials(world: &Arc<World>, scenarios: Vec<Scenario>) -> Vec<Trial>
     for scenario in scenarios {
         let name = scenario.name;
         let comparable = BACKENDS.iter().all(|backend| scenario.failure(backend).is_none());
-        let built = BACKENDS.iter().map(|backend| (*backend, OnceLock::new())).collect();
-        let case = Arc::new(Case { world: world.clone(), scenario, built });
+        let case = Arc::new(Case::new(world, scenario));
         for backend in BACKENDS {
             let case = case.clone();
             trials.push(Trial::ignorable_test(format!("{backend}::{name}"), move || case.check(backend)));
@@ -58,6 +57,30 @@ pub(crate) fn trials(world: &Arc<World>, scenarios: Vec<Scenario>) -> Vec<Trial>
 }
 
 impl Case {
+    /// Nothing is built before it is asked for.
+    pub(crate) fn new(world: &Arc<World>, scenario: Scenario) -> Self {
+        let built = BACKENDS.iter().map(|backend| (*backend, OnceLock::new())).collect();
+        Self { world: world.clone(), scenario, built }
+    }
+
+    /// Holds what each of these backends makes against what the scenario says, and compares.
+    pub(crate) fn check_on(&self, backends: &[&'static str]) -> Result<Completion, Failed> {
+        let mut wrong = Vec::new();
+        for backend in backends {
+            match self.check(backend) {
+                Ok(Completion::Completed) => {}
+                Ok(ignored) => return Ok(ignored),
+                Err(failed) => wrong.push(format!("{backend}: {}", failed.message().unwrap_or_default())),
+            }
+        }
+        if backends.len() > 1
+            && let Err(failed) = self.compare()
+        {
+            wrong.push(failed.message().unwrap_or_default().to_owned());
+        }
+        if wrong.is_empty() { Ok(Completion::Completed) } else { Err(wrong.join("\n").into()) }
+    }
+
     fn built(&self, backend: &'static str) -> &Built {
         self.built[backend].get_or_init(|| build(&self.world, &self.scenario, backend))
     }
@@ -100,31 +123,49 @@ impl Case {
             .collect()
     }
 
-    /// Compares the images of the two backends, platform by platform.
+    /// Compares what the two backends made, platform by platform, or how they failed. A difference that the scenario
+    /// names but that is not there speaks against it as well.
     fn compare(&self) -> Result<Completion, Failed> {
         for backend in BACKENDS {
             if let Built::Lacks(feature) = self.built(backend) {
                 return Ok(lacks(backend, *feature));
             }
         }
-        let [Built::Images(left, _), Built::Images(right, _)] = BACKENDS.map(|backend| self.built(backend))
-        else {
-            return Err("there are no two images to compare".into());
-        };
-        let ignoring = self.ignoring();
-        let differences: Vec<String> =
-            left.iter().zip(right).flat_map(|(left, right)| compare(left, right, &ignoring)).collect();
-        if differences.is_empty() { Ok(Completion::Completed) } else { Err(differences.join("\n").into()) }
+        let named = &self.scenario.differs;
+        let mut wrong = Vec::new();
+        match BACKENDS.map(|backend| self.built(backend)) {
+            [Built::Images(left, _), Built::Images(right, _)] => {
+                let differences = |named: &[Difference]| -> Vec<String> {
+                    let ignoring = self.ignoring(named);
+                    left.iter().zip(right).flat_map(|(left, right)| compare(left, right, &ignoring)).collect()
+                };
+                wrong.extend(differences(named));
+                for index in 0..named.len() {
+                    let mut others = named.clone();
+                    let one = others.remove(index);
+                    if differences(&others).is_empty() {
+                        wrong.push(format!("there is no difference at `{}`", one.place));
+                    }
+                }
+            }
+            [Built::Refused(left, _), Built::Refused(right, _)] => {
+                wrong.extend(different_errors(left, right, named));
+            }
+            [Built::Broken(_), _] | [_, Built::Broken(_)] => {}
+            _ if named.iter().any(|one| one.place.is_empty()) => {}
+            _ => wrong.push("only one of them makes an image".to_owned()),
+        }
+        if wrong.is_empty() { Ok(Completion::Completed) } else { Err(wrong.join("\n").into()) }
     }
 
-    fn ignoring(&self) -> Ignoring {
+    fn ignoring(&self, named: &[Difference]) -> Ignoring {
         let mut ignoring = Ignoring::between_builders();
         if self.scenario.options.source_date_epoch.is_some() {
             // Then every time is the same; layers still differ in how a tar header may be written.
             ignoring =
                 Ignoring { config: vec!["history/*/comment", "rootfs/diff_ids"], ..Ignoring::default() };
         }
-        for difference in &self.scenario.differs {
+        for difference in named {
             match difference.place {
                 path if path.starts_with('/') => ignoring.paths.push(path),
                 place => ignoring.config.push(place),
@@ -132,6 +173,23 @@ impl Case {
         }
         ignoring
     }
+}
+
+/// The kinds must be equal, and where BuildKit tells the line, so must ours be.
+fn different_errors(left: &Error, right: &Error, named: &[Difference]) -> Vec<String> {
+    let line = |error: &Error| error.source_line().map(|line| line.line);
+    let places = [
+        ("error/kind", left.kind() != right.kind()),
+        ("error/line", line(right).is_some() && line(left) != line(right)),
+    ];
+    let wrong = places.into_iter().filter_map(|(place, differs)| {
+        match (differs, named.iter().any(|one| one.place == place)) {
+            (true, false) => Some(format!("{place}\n  left:  {}\n  right: {}", shown(left), shown(right))),
+            (false, true) => Some(format!("there is no difference at `{place}`")),
+            _ => None,
+        }
+    });
+    wrong.collect()
 }
 
 fn lacks(backend: &str, feature: Feature) -> Completion {
@@ -187,7 +245,8 @@ fn setup(world: &World, scenario: &Scenario, backend: &str, root: &Path) -> Setu
 /// The classic image store, docker's default, can do neither several platforms, nor layouts as bases, nor rewritten
 /// times.
 fn wants_containerd(scenario: &Scenario) -> bool {
-    scenario.options.platforms.len() > 1
+    scenario.options.on_containerd
+        || scenario.options.platforms.len() > 1
         || scenario.options.source_date_epoch.is_some()
         || scenario.options.contexts.iter().any(|(_, context)| matches!(context, NamedContext::Layout(..)))
 }

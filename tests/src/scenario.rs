@@ -58,10 +58,14 @@ pub struct Options {
     pub build_args: Vec<(&'static str, &'static str)>,
     /// `--label`
     pub labels: Vec<(&'static str, &'static str)>,
+    /// `--annotation`
+    pub annotations: Vec<(&'static str, &'static str)>,
     /// `--build-context`
     pub contexts: Vec<(&'static str, NamedContext)>,
     /// `SOURCE_DATE_EPOCH`, with times in layers rewritten.
     pub source_date_epoch: Option<i64>,
+    /// The engine of this scenario is the one with the containerd image store.
+    pub on_containerd: bool,
 }
 
 /// A named context; paths and references with placeholders.
@@ -89,8 +93,8 @@ pub struct Failure {
 /// A place where two right builders differ, and why that is so.
 #[derive(Debug, Clone)]
 pub struct Difference {
-    /// A path of the image, if it starts with `/`; else a place of the config as in `history/1/created_by`;
-    /// empty if one backend makes no image at all.
+    /// A path of the image, if it starts with `/`; `error/kind` or `error/line` if both fail; else a place of the
+    /// config as in `history/1/created_by`; empty if one backend makes no image at all.
     pub place: &'static str,
     /// Why.
     pub reason: &'static str,

@@ -106,6 +106,13 @@ impl Scenario {
         self
     }
 
+    /// Any item, with a path relative to the scenario's root.
+    #[must_use]
+    pub fn with_item(mut self, item: Item) -> Self {
+        self.items.push(item);
+        self
+    }
+
     fn item(mut self, within: &str, path: impl AsRef<[u8]>, content: Content) -> Self {
         let path = [within.as_bytes(), path.as_ref()].join(&b'/');
         self.items.push(Item { path, content, mode: None, xattrs: Vec::new() });
