@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::header::{CONTENT_ENCODING, HeaderMap, LAST_MODIFIED};
 use reqwest::{Client, Response, StatusCode, Url};
-use windlass_core::archive::decompress;
+use windlass_core::archive::{UnpackLimit, decompress, recover};
 use windlass_core::backend::Job;
 use windlass_core::digest::{Digest, DigestWriter};
 use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
@@ -27,12 +27,13 @@ const FILE_MODE: u32 = 0o600;
 ///
 /// # Errors
 /// `NotFound`, `Denied`, `Unavailable`, `TimedOut`, `BuildFailed` as the server answers; `BuildFailed`
-/// for another checksum; `LocalIo`; `Cancelled`.
+/// for another checksum; `Corrupt` for what unpacks to more than the limit; `LocalIo`; `Cancelled`.
 pub(super) async fn download(
     url: &str,
     to: &Path,
     checksum: Option<&str>,
     network: &RegistrySettings,
+    limit: UnpackLimit,
     step: &Step,
     job: &Job,
 ) -> Result<()> {
@@ -54,7 +55,7 @@ pub(super) async fn download(
         }
     };
     let to = to.to_owned();
-    job.blocking(move |job| finish(&to, &headers, expected, job)).await
+    job.blocking(move |job| finish(&to, &headers, expected, limit, job)).await
 }
 
 /// `host`, or `host:port` where the port is not that of the scheme.
@@ -135,11 +136,18 @@ fn accept(response: Response, server: &str) -> Result<Response, Failure> {
 }
 
 /// Undoes the compression of the way, verifies, and gives the file its mode and time.
-fn finish(file: &Path, headers: &HeaderMap, expected: Option<Digest>, job: &Job) -> Result<()> {
+fn finish(
+    file: &Path,
+    headers: &HeaderMap,
+    expected: Option<Digest>,
+    limit: UnpackLimit,
+    job: &Job,
+) -> Result<()> {
     let encoding = headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if encoding.eq_ignore_ascii_case("gzip") {
-        let mut plain = decompress(BufReader::new(File::open(file).map_err(cannot_write)?))
+        let plain = decompress(BufReader::new(File::open(file).map_err(cannot_write)?))
             .or_error(ErrorKind::UnexpectedAnswer, || "what was downloaded cannot be decompressed")?;
+        let mut plain = limit.enforce(plain, "what was downloaded");
         let beside = file.with_file_name(".windlass-plain");
         copy(&mut plain, &mut File::create(&beside).map_err(cannot_write)?, job)?;
         std::fs::rename(&beside, file).map_err(cannot_write)?;
@@ -169,7 +177,8 @@ fn copy(from: &mut impl io::Read, to: &mut impl Write, job: &Job) -> Result<()> 
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 let message = "what was downloaded cannot be read";
-                return Err(Error::new(ErrorKind::UnexpectedAnswer, message).with_source(error));
+                let unreadable = |error| Error::new(ErrorKind::UnexpectedAnswer, message).with_source(error);
+                return Err(recover(error, unreadable));
             }
         }
     }
@@ -222,12 +231,20 @@ mod tests {
     }
 
     async fn get(url: &str, checksum: Option<&str>) -> Result<(Vec<u8>, u32, i64)> {
+        get_within(UnpackLimit::default(), url, checksum).await
+    }
+
+    async fn get_within(
+        limit: UnpackLimit,
+        url: &str,
+        checksum: Option<&str>,
+    ) -> Result<(Vec<u8>, u32, i64)> {
         let dir = tempfile::tempdir().expect("temporary directory");
         let (to, job) = (dir.path().join("x"), Job::silent());
         let mut network = RegistrySettings::default();
         network.retry.first_wait = Duration::from_millis(1);
         let step = job.events.step("fetching");
-        let done = download(url, &to, checksum, &network, &step, &job).await;
+        let done = download(url, &to, checksum, &network, limit, &step, &job).await;
         step.end(done)?;
         let metadata = to.metadata().expect("a file");
         Ok((std::fs::read(&to).expect("read"), metadata.mode() & 0o7777, metadata.mtime()))
@@ -302,6 +319,9 @@ mod tests {
         ];
         let host = serve(move |_, _| reply("200 OK", "Content-Encoding: gzip\r\n", &gzip)).await;
         let checksum = Digest::of(b"hello").to_string();
-        assert_eq!(get(&format!("http://{host}/x"), Some(&checksum)).await.expect("fetched").0, b"hello");
+        let url = format!("http://{host}/x");
+        assert_eq!(get(&url, Some(&checksum)).await.expect("fetched").0, b"hello");
+        let error = get_within(UnpackLimit::of_bytes(4), &url, None).await.expect_err("a bomb");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
     }
 }

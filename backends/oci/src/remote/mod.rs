@@ -83,8 +83,16 @@ impl Remotes {
         let done = match &wanted.source {
             RemoteSource::Address { url, file_name } => {
                 let to = directory.path().join(file_name);
-                let done = address::download(url, &to, checksum, &self.network, &step, job).await;
-                done.map(|()| (file_name.clone().into_bytes(), true))
+                let done = address::download(
+                    url,
+                    &to,
+                    checksum,
+                    &self.network,
+                    self.store.unpack_limit(),
+                    &step,
+                    job,
+                );
+                done.await.map(|()| (file_name.clone().into_bytes(), true))
             }
             RemoteSource::Git(source) => {
                 let git = git_program::Git::locate(&self.environment, &self.current_dir);
