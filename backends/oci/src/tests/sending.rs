@@ -116,6 +116,10 @@ fn answer(registry: &mut Registry, method: &str, path: &str, body: Vec<u8>) -> (
             registry.uploads.insert(id.clone(), Vec::new());
             empty(format!("202 Accepted\r\nLocation: /v2/a/blobs/uploads/{id}"))
         }
+        // One that was given up: the request was under way.
+        ("PATCH" | "PUT", "upload") if !registry.uploads.contains_key(&last) => {
+            empty("404 Not Found".to_owned())
+        }
         ("PATCH", "upload") if registry.refuses_pieces => empty("400 Bad Request".to_owned()),
         ("PATCH", "upload") => {
             let upload = registry.uploads.get_mut(&last).expect("an upload");
