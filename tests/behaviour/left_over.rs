@@ -13,9 +13,10 @@ pub(crate) fn after_failure(rig: &Rig) -> Vec<String> {
     left
 }
 
-/// Processes with this directory on their command line.
+/// Processes with something below this directory on their command line.
 pub(crate) fn processes(root: &Path) -> Vec<String> {
-    let mark = root.to_string_lossy().into_owned();
+    // With the slash: another test may have a name that goes on after ours.
+    let mark = format!("{}/", root.display());
     let line = |entry: fs::DirEntry| {
         entry.file_name().to_str()?.parse::<u32>().ok()?;
         let line = String::from_utf8_lossy(&fs::read(entry.path().join("cmdline")).ok()?).replace('\0', " ");
