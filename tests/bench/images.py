@@ -126,9 +126,8 @@ def bench_build(bench):
     for _, command, _ in pushers:
         bench.once(command)
     time.sleep(5)
-    sides = [Side(name, command, nothing, target) for name, command, target in pushers]
-    # All of a round build the same content: the first changes it.
-    sides[0].prepare = builds.change
+    # Two of them use the same engine: each gets a change of its own, or the second would find what the first built.
+    sides = [Side(name, command, builds.change, target) for name, command, target in pushers]
     race(bench, "build w1, push, one file changed", sides)
 
 
