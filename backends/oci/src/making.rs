@@ -22,6 +22,9 @@ use crate::workshop::Workshop;
 /// A smaller layer is sent when it is finished: it may be there, which is only known then.
 const STREAMED_FROM_BYTES: u64 = 8 << 20;
 
+/// Of a smaller layer, nothing is worth being looked up.
+const WITH_CACHE_FROM_BYTES: u64 = 1 << 20;
+
 /// The layer of a change.
 pub(crate) struct Made {
     /// The layer.
@@ -154,7 +157,7 @@ impl Workshop {
             listed.hashes.complete(&listed.context, &listed.entries, &wanted, job)?;
         }
         let known =
-            |(context, entry): ReadEntry| contexts[context].hashes.get(entry).unwrap_or(Digest::of(b""));
+            |(context, entry): ReadEntry| contexts[context].hashes.get(entry).expect("all are complete");
         Ok(order.shape.with_contents(reads.into_iter().map(known)))
     }
 
@@ -190,12 +193,10 @@ impl Workshop {
     /// Writes a layer in one pass: into the store, and on its way to a registry.
     fn write(&self, order: &Order, sink: Option<BlobSink>, step: &Step, job: &Job) -> Result<Layer> {
         let out = Tee { blob: self.store.writer()?, sink };
-        let compressor =
-            Compressor::new(out, self.compression).or_error(ErrorKind::LocalIo, layer::cannot_write)?;
-        let mut out = DigestWriter::new(compressor);
+        let mut out = DigestWriter::new(self.compressor(order, out)?);
         let hashes = order.plan.write(&self.sources, &mut out, step, job)?;
         let (compressor, diff_id, _) = out.finish();
-        let Tee { blob, sink } = compressor.finish().map_err(layer::write_error)?;
+        let (Tee { blob, sink }, blocks) = compressor.finish_with_blocks().map_err(layer::write_error)?;
         // The upload can end while the disk is waited for.
         drop(sink);
         job.check()?;
@@ -203,8 +204,21 @@ impl Workshop {
         let (digest, size_bytes) = blob.commit(None)?;
         let descriptor = Descriptor::new(layer::layer_type(self.compression), digest, size_bytes);
         let layer = Layer { descriptor, diff_id };
+        // They make the next layer quicker, and are nothing that this one needs.
+        let _ = self.store.keep_layer_blocks(&digest, &blocks);
         self.remember(order, &layer, job)?;
         Ok(layer)
+    }
+
+    /// A compressor that takes what did not change since an earlier layer from that.
+    fn compressor(&self, order: &Order, out: Tee) -> Result<Compressor<Tee>> {
+        let compressor = match order.plan.size_bytes() {
+            WITH_CACHE_FROM_BYTES.. if !self.no_cache => {
+                Compressor::with_cache(out, self.compression, self.store.layer_blocks())
+            }
+            _ => Compressor::new(out, self.compression),
+        };
+        compressor.or_error(ErrorKind::LocalIo, layer::cannot_write)
     }
 
     fn learn(&self, hashes: Vec<(ReadEntry, Digest)>) -> Result<()> {

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
+use std::sync::Arc;
 
+use super::blocks::{BlockCache, BlockRecord};
 use super::gzip::GzipWriter;
 use crate::error::{Error, ErrorKind};
 
@@ -153,15 +155,27 @@ impl<W: Write> Compressor<W> {
     /// # Errors
     /// `InvalidInput` for a level that the algorithm does not have; no memory or threads.
     pub fn new(inner: W, compression: Compression) -> io::Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::with_workers(inner, compression, cores)
+        Self::with_workers(inner, compression, cores(), None)
     }
 
-    fn with_workers(inner: W, compression: Compression, workers: usize) -> io::Result<Self> {
+    /// The same; what the cache knows of a gzip stream is not compressed again.
+    ///
+    /// # Errors
+    /// As [`Compressor::new`].
+    pub fn with_cache(inner: W, compression: Compression, cache: Arc<dyn BlockCache>) -> io::Result<Self> {
+        Self::with_workers(inner, compression, cores(), Some(cache))
+    }
+
+    fn with_workers(
+        inner: W,
+        compression: Compression,
+        workers: usize,
+        cache: Option<Arc<dyn BlockCache>>,
+    ) -> io::Result<Self> {
         Ok(Self(match compression {
             Compression::None => Inner::None(inner),
             Compression::Gzip { level } => {
-                Inner::Gzip(GzipWriter::new(inner, level, workers.min(MOST_GZIP_WORKERS))?)
+                Inner::Gzip(GzipWriter::new(inner, level, workers.min(MOST_GZIP_WORKERS), cache)?)
             }
             Compression::Zstd { level } => {
                 Inner::Zstd(zstd_writer(inner, level, workers.min(MOST_ZSTD_WORKERS))?)
@@ -174,12 +188,26 @@ impl<W: Write> Compressor<W> {
     /// # Errors
     /// Those of writing.
     pub fn finish(self) -> io::Result<W> {
-        match self.0 {
-            Inner::None(inner) => Ok(inner),
-            Inner::Gzip(writer) => writer.finish(),
-            Inner::Zstd(writer) => writer.into_inner().map_err(io::IntoInnerError::into_error)?.finish(),
-        }
+        self.finish_with_blocks().map(|(inner, _)| inner)
     }
+
+    /// The same; also tells the blocks of which a gzip stream with a cache consists. Of others there
+    /// are none to tell.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn finish_with_blocks(self) -> io::Result<(W, Vec<BlockRecord>)> {
+        let inner = match self.0 {
+            Inner::None(inner) => inner,
+            Inner::Gzip(writer) => return writer.finish(),
+            Inner::Zstd(writer) => writer.into_inner().map_err(io::IntoInnerError::into_error)?.finish()?,
+        };
+        Ok((inner, Vec::new()))
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl<W: Write> Write for Compressor<W> {
@@ -244,10 +272,12 @@ fn zstd_job_bytes(level: i32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::io::Read;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::archive::decompress;
+    use crate::archive::{TarEntry, TarKind, TarWriter, decompress};
     use crate::digest::Digest;
 
     /// Text, noise, zeros and text again, over several blocks.
@@ -297,7 +327,7 @@ mod tests {
         for compression in [Compression::gzip(), Compression::zstd(), Compression::Zstd { level: 9 }] {
             let compress = |workers| {
                 let mut compressor =
-                    Compressor::with_workers(Vec::new(), compression, workers).expect("starts");
+                    Compressor::with_workers(Vec::new(), compression, workers, None).expect("starts");
                 compressor.write_all(&sample).expect("writes");
                 compressor.finish().expect("finishes")
             };
@@ -333,6 +363,66 @@ mod tests {
         let mut first = Vec::new();
         flate2::read::GzDecoder::new(compressed.as_slice()).read_to_end(&mut first).expect("one member");
         assert!(first == sample());
+    }
+
+    /// Knows the blocks of one stream.
+    #[derive(Debug, Default)]
+    struct Known {
+        stream: Vec<u8>,
+        blocks: HashMap<Digest, BlockRecord>,
+        given: AtomicUsize,
+    }
+
+    impl BlockCache for Known {
+        fn append(&self, key: &Digest, output: &mut Vec<u8>) -> bool {
+            let Some(block) = self.blocks.get(key) else { return false };
+            output.extend_from_slice(&self.stream[block.offset as usize..][..block.size_bytes as usize]);
+            self.given.fetch_add(1, Ordering::Relaxed);
+            true
+        }
+    }
+
+    fn compress_knowing(known: Known, input: &[u8]) -> (Known, usize, usize) {
+        let cache = Arc::new(known);
+        let mut compressor =
+            Compressor::with_cache(Vec::new(), Compression::gzip(), cache.clone()).expect("starts");
+        compressor.write_all(input).expect("writes");
+        let (stream, blocks) = compressor.finish_with_blocks().expect("finishes");
+        assert!(stream == compress(input, Compression::gzip(), 4096), "a cache changes no byte");
+        assert!(
+            blocks
+                .iter()
+                .all(|block| block.is_of(&stream[block.offset as usize..][..block.size_bytes as usize]))
+        );
+        let (given, count) = (cache.given.load(Ordering::Relaxed), blocks.len());
+        let blocks = blocks.into_iter().map(|block| (block.key, block)).collect();
+        (Known { stream, blocks, given: AtomicUsize::new(0) }, given, count)
+    }
+
+    /// A tar archive of text files, the one in the middle with this content.
+    fn archive(middle: &[u8]) -> Vec<u8> {
+        let text = sample();
+        let mut tar = TarWriter::new(Vec::new());
+        for number in 0..120_usize {
+            let content = if number == 60 { middle } else { &text[number * 701..][..20_000 + number * 11] };
+            let size_bytes = content.len() as u64;
+            let entry = TarEntry::new(format!("file-{number}"), TarKind::File { size_bytes }, 0o644);
+            tar.append_bytes(&entry, content).expect("in memory");
+        }
+        tar.finish().expect("in memory")
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_compressed_again() {
+        let (known, given, count) = compress_knowing(Known::default(), &archive(b"short"));
+        assert!(given == 0 && count > 8, "{given} of {count}");
+        let (known, given, count) = compress_knowing(known, &archive(b"short"));
+        assert_eq!(given, count);
+        // All that comes after it has moved.
+        let (known, given, count) = compress_knowing(known, &archive(&sample()[..5_000]));
+        assert!(given * 10 >= count * 6, "{given} of {count}");
+        let (_, given, _) = compress_knowing(known, &sample());
+        assert_eq!(given, 0);
     }
 
     #[test]

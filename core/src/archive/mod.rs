@@ -4,6 +4,7 @@
 //! the layers of images are made with. Reading is [`decompress`], which finds out the compression
 //! by itself, and [`unpack`], which lets no name out of its root.
 
+mod blocks;
 mod compress;
 mod decompress;
 mod deflate;
@@ -14,6 +15,7 @@ mod tar_writer;
 mod tree;
 pub mod unpack;
 
+pub use blocks::{BlockCache, BlockRecord};
 pub use compress::{Compression, Compressor};
 pub use decompress::{Format, decompress, decompress_as};
 pub use limit::{Limited, UnpackLimit};

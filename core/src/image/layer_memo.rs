@@ -22,7 +22,7 @@ use crate::fingerprint::StableHasher;
 
 /// Goes up when the same entries come to make another layer: with every change of the tar writer
 /// or of a compressor that shows in the bytes. The version of windlass counts as well.
-const LAYERS_VERSION: &str = concat!("windlass layer 1 ", env!("CARGO_PKG_VERSION"));
+const LAYERS_VERSION: &str = concat!("windlass layer 2 ", env!("CARGO_PKG_VERSION"));
 const MAGIC: &[u8] = b"windlass layer memo 1\n";
 /// So many layers of one shape are remembered: as many as branches that somebody changes between.
 const MOST_RECORDS: usize = 16;

@@ -13,6 +13,7 @@ mod config;
 mod documents;
 mod early_sync;
 mod kept_files;
+mod layer_blocks;
 mod layer_index;
 mod layer_memo;
 mod layout_export;

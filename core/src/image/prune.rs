@@ -59,7 +59,7 @@ impl ImageStore {
             pruned.blobs += 1;
             pruned.size_bytes += metadata.len();
         }
-        for records in ["origins", "indexes", "files"] {
+        for records in ["origins", "indexes", "files", "blocks"] {
             let directory = match fs::read_dir(self.dir().join(records)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 directory => directory?,

@@ -5,6 +5,7 @@
 //! references/HEX.json   one file a reference: its name and descriptor
 //! origins/HEX           the repositories that are known to have a blob, one a line
 //! indexes/HEX           what is in a layer (see `layer_index`), or in an archive given to ADD
+//! blocks/HEX            where the compressed blocks of a layer are (see `layer_blocks`)
 //! memos/HEX             layers that were made, by what they are made of (see `layer_memo`)
 //! files/HEX             small files of a layer that were read (see `kept_files`)
 //! incoming/             blobs that are being written; each locked by its writer

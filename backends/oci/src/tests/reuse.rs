@@ -324,3 +324,20 @@ async fn the_image_does_not_depend_on_who_was_faster() {
     }
     assert!(digests[0].len() >= 5 && digests.iter().all(|layers| *layers == digests[0]));
 }
+
+#[tokio::test]
+async fn a_layer_that_takes_blocks_of_an_earlier_one_is_as_if_made_anew() {
+    let content: String = (0..150_000).map(|line| format!("line {line}\n")).collect();
+    let write = |bench: &Bench, small: &str| {
+        bench.write("a", small).write("b", &content).write("c", &content).write("d", &content);
+    };
+    let bench = Bench::new();
+    write(&bench, "1");
+    bench.again("FROM scratch\nCOPY . /\n").await;
+    write(&bench, "another");
+    let changed = bench.again("FROM scratch\nCOPY . /\n").await;
+    assert_eq!(changed.outcomes, ["made"]);
+    let anew = Bench::new();
+    write(&anew, "another");
+    assert_eq!(changed.layers, anew.again("FROM scratch\nCOPY . /\n").await.layers);
+}
