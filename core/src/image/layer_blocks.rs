@@ -16,7 +16,8 @@ use crate::archive::{BlockCache, BlockRecord};
 use crate::digest::Digest;
 use crate::error::Result;
 
-const MAGIC: &[u8] = b"windlass layer blocks 1\n";
+/// The version counts: the compressor of another one may make other bytes of the same block.
+const MAGIC: &[u8] = concat!("windlass layer blocks 1 ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
 const RECORD_BYTES: usize = 32 + 8 + 4 + 4;
 /// So many of the newest layers are looked at: those of a few images that somebody works on.
 const MOST_LAYERS: usize = 8;
