@@ -102,7 +102,8 @@ fn prepare_files(args: &BuildArgs) -> Result<()> {
     for path in args.iidfile.iter().chain(&args.metadata_file) {
         written_file::check_writable(path)?;
     }
-    match args.iidfile.as_ref().map(std::fs::remove_file) {
+    let earlier = args.iidfile.as_ref().filter(|path| !written_file::is_special(path));
+    match earlier.map(std::fs::remove_file) {
         Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
             let path = args.iidfile.as_deref().unwrap_or(Path::new(""));
             Err(Error::new(ErrorKind::LocalIo, format!("could not replace `{}`", path.display()))

@@ -90,7 +90,8 @@ fn write_shown(
     out.flush().map_err(write_failed)
 }
 
-/// Writes images as one archive into a file, which appears as a whole or not at all. Blocks.
+/// Writes images as one archive into a file, which appears as a whole or not at all; a pipe or a
+/// device is written into. Blocks.
 ///
 /// # Errors
 /// As [`write_archive`].
@@ -102,6 +103,11 @@ pub fn save_archive(
     job: &Job,
 ) -> Result<()> {
     let failed = || format!("could not write `{}`", dest.display());
+    let shown = format!("`{}`", dest.display());
+    if dest.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+        let special = fs::File::options().write(true).open(dest).or_error(ErrorKind::LocalIo, failed)?;
+        return write_shown(store, images, form, &special, &shown, job);
+    }
     let parent = dest.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = tempfile::Builder::new()
         .prefix(".windlass-")
@@ -109,7 +115,7 @@ pub fn save_archive(
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(parent)
         .or_error(ErrorKind::LocalIo, failed)?;
-    write_shown(store, images, form, file.as_file(), &format!("`{}`", dest.display()), job)?;
+    write_shown(store, images, form, file.as_file(), &shown, job)?;
     file.as_file().sync_data().or_error(ErrorKind::LocalIo, failed)?;
     file.persist(dest).map_err(|error| error.error).or_error(ErrorKind::LocalIo, failed)?;
     Ok(())
