@@ -15,6 +15,9 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
         rig.trial("readers::umoci_unpacks_a_layout", umoci_layout),
         rig.trial("readers::docker_loads_an_archive", docker_load),
         rig.trial("readers::podman_loads_an_archive", podman_load),
+        rig.trial("readers::podman_pulls_every_form", podman_forms),
+        rig.trial("readers::skopeo_reads_every_platform", skopeo_platforms),
+        rig.trial("readers::tar_and_skopeo_read_what_is_saved", saved),
     ]
 }
 
@@ -95,23 +98,102 @@ fn docker_load(test: &Test) -> Result<(), Failed> {
     Ok(())
 }
 
-fn podman_load(test: &Test) -> Result<(), Failed> {
-    let image = test.make_image(&[SMALL_BYTES, LARGE_BYTES])?;
-    // It wants a path of at most 50 characters.
-    let short = tempfile::tempdir_in("/tmp")?;
-    let (root, run) = (path(test, "podman"), short.path().display().to_string());
-    let podman = |arguments: &[&str]| -> Result<String, Failed> {
+/// Podman with a storage of its own.
+struct Podman {
+    root: String,
+    run: tempfile::TempDir,
+}
+
+impl Podman {
+    fn new(test: &Test) -> Result<Self, Failed> {
+        // It wants a path of at most 50 characters.
+        Ok(Self { root: path(test, "podman"), run: tempfile::tempdir_in("/tmp")? })
+    }
+
+    fn call(&self, arguments: &[&str]) -> Result<String, Failed> {
+        let run = self.run.path().display().to_string();
         // Without a kernel's overlay file system, which containers seldom have.
-        let own = ["--root", &root, "--runroot", &run, "--storage-driver", "vfs"];
+        let own = ["--root", &self.root, "--runroot", &run, "--storage-driver", "vfs"];
         let output = Command::new("podman").env_remove("DOCKER_CONFIG").args(own).args(arguments).output()?;
         assert!(output.status.success(), "{output:?}");
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    };
+    }
+}
+
+fn podman_load(test: &Test) -> Result<(), Failed> {
+    let image = test.make_image(&[SMALL_BYTES, LARGE_BYTES])?;
+    let podman = Podman::new(test)?;
     let name = format!("windlass.test/{}:1", test.repository);
     test.windlass(&["build", ".", "-t", &name, "-o", "type=docker,dest=docker.tar"])?.good()?;
-    podman(&["load", "--quiet", "--input", &path(test, "docker.tar")])?;
-    let layers = podman(&["image", "inspect", "--format", "{{len .RootFS.Layers}}", &name])?;
-    podman(&["image", "rm", "--all", "--force"])?;
+    podman.call(&["load", "--quiet", "--input", &path(test, "docker.tar")])?;
+    let layers = podman.call(&["image", "inspect", "--format", "{{len .RootFS.Layers}}", &name])?;
+    podman.call(&["image", "rm", "--all", "--force"])?;
     assert_eq!(layers.trim(), image.layers.len().to_string());
+    Ok(())
+}
+
+/// Compressions and families of media types, as files in the end.
+fn podman_forms(test: &Test) -> Result<(), Failed> {
+    test.make_image(&[SMALL_BYTES, LARGE_BYTES])?;
+    let podman = Podman::new(test)?;
+    for (compression, oci) in
+        [("gzip", true), ("gzip", false), ("zstd", true), ("uncompressed", true), ("uncompressed", false)]
+    {
+        let name = format!("{}-{compression}-{oci}", test.tag(test.world.open.address()));
+        let output = format!("type=registry,name={name},compression={compression},oci-mediatypes={oci}");
+        test.windlass(&["build", ".", "-o", &output])?.good()?;
+        podman.call(&["pull", "--quiet", "--tls-verify=false", &name])?;
+        let mounted = podman.call(&["image", "mount", &name])?;
+        for file in ["file0", "file1"] {
+            let pulled = std::fs::read(std::path::Path::new(mounted.trim()).join(file))?;
+            assert!(pulled == std::fs::read(test.path(file))?, "{name}: {file}");
+        }
+        podman.call(&["image", "unmount", &name])?;
+    }
+    podman.call(&["image", "rm", "--all", "--force"])?;
+    Ok(())
+}
+
+fn skopeo_platforms(test: &Test) -> Result<(), Failed> {
+    test.make_image(&[SMALL_BYTES])?;
+    let name = test.tag(test.world.open.address());
+    let platforms = ["--platform", "linux/amd64,linux/arm64"];
+    test.windlass(&[&["build", ".", "-t", &name, "--push"], &platforms[..]].concat())?.good()?;
+    test.windlass(&[&["build", ".", "-o", "type=oci,dest=both.tar"], &platforms[..]].concat())?.good()?;
+    for (from, to) in [
+        (format!("docker://{name}"), "from-registry"),
+        (format!("oci-archive:{}", path(test, "both.tar")), "from-archive"),
+    ] {
+        let raw = command("skopeo", &["inspect", "--raw", "--tls-verify=false", &from])?;
+        let raw: serde_json::Value = serde_json::from_str(&raw)?;
+        let seen: Vec<_> = raw["manifests"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|manifest| manifest["platform"]["architecture"].as_str())
+            .collect();
+        assert_eq!(seen, ["amd64", "arm64"], "{from}");
+        let to = format!("dir:{}", path(test, to));
+        command("skopeo", &["copy", "--all", "--quiet", "--src-tls-verify=false", &from, &to])?;
+    }
+    Ok(())
+}
+
+fn saved(test: &Test) -> Result<(), Failed> {
+    let image = test.make_image(&[SMALL_BYTES, LARGE_BYTES])?;
+    test.windlass(&["build", ".", "-o", "type=tar,dest=root.tar"])?.good()?;
+    let (archive, out) = (path(test, "root.tar"), path(test, "root"));
+    std::fs::create_dir(&out)?;
+    command("tar", &["--extract", "--file", &archive, "--directory", &out])?;
+    for name in ["file0", "file1"] {
+        assert!(std::fs::read(test.path("root").join(name))? == std::fs::read(test.path(name))?, "{name}");
+    }
+    test.windlass(&["build", ".", "-t", "saved:1"])?.good()?;
+    for (form, transport) in [("oci", "oci-archive"), ("docker", "docker-archive"), ("oci-dir", "oci")] {
+        test.windlass(&["image", "save", "saved:1", "--type", form, "--output", form])?.good()?;
+        let from = format!("{transport}:{}", path(test, form));
+        let layers = command("skopeo", &["inspect", "--format", "{{len .Layers}}", &from])?;
+        assert_eq!(layers.trim(), image.layers.len().to_string(), "{transport}");
+    }
     Ok(())
 }
