@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use super::sealed::{seal, unseal};
 use super::store::ImageStore;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -32,7 +33,7 @@ impl ImageStore {
         }
         let mut files = self.kept_files(layer);
         files.insert(member, content.to_vec());
-        self.write_cached(&self.kept_files_path(layer), &to_bytes(&files))
+        self.write_hint(self.kept_files_path(layer), &to_bytes(&files))
     }
 
     fn kept_files(&self, layer: &Digest) -> BTreeMap<u64, Vec<u8>> {
@@ -52,17 +53,11 @@ fn to_bytes(files: &BTreeMap<u64, Vec<u8>>) -> Vec<u8> {
         bytes.extend_from_slice(&(content.len() as u64).to_le_bytes());
         bytes.extend_from_slice(content);
     }
-    let digest = Digest::of(&bytes);
-    bytes.extend_from_slice(digest.as_bytes());
-    bytes
+    seal(bytes)
 }
 
 fn from_bytes(bytes: &[u8]) -> Option<BTreeMap<u64, Vec<u8>>> {
-    let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    if Digest::of(body).as_bytes() != digest {
-        return None;
-    }
-    let mut rest = body.strip_prefix(MAGIC)?;
+    let mut rest = unseal(MAGIC, bytes)?;
     let mut files = BTreeMap::new();
     while !rest.is_empty() {
         let mut number = || Some(u64::from_le_bytes(*rest.split_off(..8)?.first_chunk()?));

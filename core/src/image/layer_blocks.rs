@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::sealed::{seal, unseal};
 use super::store::ImageStore;
 use crate::archive::{BlockCache, BlockRecord};
 use crate::digest::Digest;
@@ -75,7 +76,7 @@ impl ImageStore {
         if blocks.is_empty() {
             return Ok(());
         }
-        self.write_cached(&self.blocks_dir().join(layer.hex()), &to_bytes(blocks))
+        self.write_hint(self.blocks_dir().join(layer.hex()), &to_bytes(blocks))
     }
 
     fn blocks_dir(&self) -> PathBuf {
@@ -92,17 +93,11 @@ fn to_bytes(blocks: &[BlockRecord]) -> Vec<u8> {
         bytes.extend_from_slice(&block.size_bytes.to_le_bytes());
         bytes.extend_from_slice(&block.crc.to_le_bytes());
     }
-    let digest = Digest::of(&bytes);
-    bytes.extend_from_slice(digest.as_bytes());
-    bytes
+    seal(bytes)
 }
 
 fn from_bytes(bytes: &[u8]) -> Option<Vec<BlockRecord>> {
-    let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    if Digest::of(body).as_bytes() != digest {
-        return None;
-    }
-    let (records, []) = body.strip_prefix(MAGIC)?.as_chunks::<RECORD_BYTES>() else { return None };
+    let (records, []) = unseal(MAGIC, bytes)?.as_chunks::<RECORD_BYTES>() else { return None };
     records.iter().map(|record| read_record(record)).collect()
 }
 

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use sha2::{Digest as _, Sha256};
 
 use super::documents::Descriptor;
+use super::sealed::{seal, unseal};
 use super::store::ImageStore;
 use crate::archive::unpack::TarReader;
 use crate::archive::{TarEntry, TarKind, decompress};
@@ -69,17 +70,11 @@ impl LayerIndex {
         for entry in &self.members {
             put_entry(&mut bytes, entry);
         }
-        let digest = Digest::of(&bytes);
-        bytes.extend_from_slice(digest.as_bytes());
-        bytes
+        seal(bytes)
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-        if Digest::of(body).as_bytes() != digest {
-            return None;
-        }
-        let mut rest = body.strip_prefix(MAGIC)?;
+        let mut rest = unseal(MAGIC, bytes)?;
         let (diff_id, members) = rest.split_first_chunk::<32>()?;
         rest = members;
         let count = take_number(&mut rest)?;

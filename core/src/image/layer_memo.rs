@@ -8,16 +8,17 @@
 //! sha256 of all that. One that is damaged counts as none.
 
 use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::documents::Descriptor;
 use super::layer_index::LayerIndex;
+use super::sealed::{seal, unseal};
 use super::store::ImageStore;
 use crate::archive::{Compression, TarEntry};
 use crate::digest::{Digest, DigestWriter};
-use crate::error::{ErrorKind, Result, ResultExt};
+use crate::error::Result;
 use crate::fingerprint::StableHasher;
 
 /// Goes up when the same entries come to make another layer: with every change of the tar writer
@@ -121,7 +122,7 @@ impl ImageStore {
         memos.retain(|known| known.key != memo.key);
         memos.insert(0, memo);
         memos.truncate(MOST_RECORDS);
-        self.write_cached(&self.memo_path(shape), &to_bytes(&memos))
+        self.write_hint(self.memo_path(shape), &to_bytes(&memos))
     }
 
     /// Keeps the list of what is in a layer that was just made, so that nobody has to read it.
@@ -129,7 +130,7 @@ impl ImageStore {
     /// # Errors
     /// `LocalIo` if the disk refuses.
     pub fn keep_layer_index(&self, layer: &Digest, index: &LayerIndex) -> Result<()> {
-        self.write_cached(&self.index_path(layer), &index.to_bytes())
+        self.write_hint(self.index_path(layer), &index.to_bytes())
     }
 
     /// What is in an archive that is no layer, by the digest of its file, if somebody kept it.
@@ -181,21 +182,6 @@ impl ImageStore {
         Ok(())
     }
 
-    /// Writes something that has its own checksum: without waiting for the disk, and what a crash
-    /// leaves of it counts as none.
-    pub(super) fn write_cached(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let write = || {
-            if let Some(directory) = path.parent() {
-                fs::create_dir_all(directory)?;
-            }
-            let mut file = tempfile::Builder::new().prefix("record-").tempfile_in(self.incoming())?;
-            let _ = file.as_file().try_lock();
-            file.write_all(bytes)?;
-            file.persist(path).map_err(|error| error.error)
-        };
-        write().or_error(ErrorKind::LocalIo, || self.write_failed()).map(drop)
-    }
-
     fn memo_dir(&self) -> PathBuf {
         self.dir().join("memos")
     }
@@ -215,17 +201,11 @@ fn to_bytes(memos: &[LayerMemo]) -> Vec<u8> {
         bytes.extend_from_slice(&(memo.descriptor.media_type.len() as u64).to_le_bytes());
         bytes.extend_from_slice(memo.descriptor.media_type.as_bytes());
     }
-    let digest = Digest::of(&bytes);
-    bytes.extend_from_slice(digest.as_bytes());
-    bytes
+    seal(bytes)
 }
 
 fn from_bytes(bytes: &[u8]) -> Option<Vec<LayerMemo>> {
-    let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    if Digest::of(body).as_bytes() != digest {
-        return None;
-    }
-    let mut rest = body.strip_prefix(MAGIC)?;
+    let mut rest = unseal(MAGIC, bytes)?;
     let mut memos = Vec::new();
     while !rest.is_empty() {
         let mut digest = || Some(Digest::from_bytes(*rest.split_off(..32)?.first_chunk()?));

@@ -26,6 +26,7 @@ mod push;
 mod references;
 mod root_filesystem;
 mod scratch;
+mod sealed;
 mod selection;
 mod source;
 mod store;

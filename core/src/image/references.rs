@@ -155,6 +155,10 @@ impl ImageStore {
 
     fn replace(&self, path: PathBuf, bytes: &[u8], sync: bool) -> Result<()> {
         let write = || {
+            // Directories of kinds that a store did not have before are made on demand.
+            if let Some(directory) = path.parent() {
+                fs::create_dir_all(directory)?;
+            }
             let mut file = tempfile::Builder::new().prefix("record-").tempfile_in(self.incoming())?;
             let _ = file.as_file().try_lock();
             file.write_all(bytes)?;
