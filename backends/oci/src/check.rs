@@ -21,7 +21,15 @@ pub(crate) async fn run(oci: &Oci, job: &Job) -> CheckReport {
         look_at_space(&dir, &mut report);
         Ok(report)
     });
-    let mut report = looked.await.unwrap_or_default();
+    let mut report = match looked.await {
+        Ok(report) => report,
+        // What was not looked at is not good.
+        Err(error) => {
+            let mut report = CheckReport::default();
+            report.bad("image store", in_words(&error), "check again");
+            report
+        }
+    };
     let client = &oci.host().registry_client;
     for registry in client.settings().hosts.keys() {
         look_at_registry(client, registry, &mut report, job).await;

@@ -150,8 +150,7 @@ impl Interpreter<'_> {
         let (tree, context) = match &base {
             Base::Stage(source) => {
                 let mut stage = (*self.needed_stage(index, *source).await?).clone();
-                self.read_tree(&mut stage, job).await?;
-                (stage.tree.unwrap_or_default(), None)
+                (self.read_tree(&mut stage, job).await?, None)
             }
             Base::Context(name) => match &self.request.build_contexts[name] {
                 NamedContext::Directory(directory) => {
@@ -169,16 +168,16 @@ impl Interpreter<'_> {
     /// The files of an image that is only copied from.
     async fn files_of(&self, base: &Base, platform: &Platform, job: &Job) -> Result<Arc<Tree>> {
         let mut stage = self.base(base, platform, job).await?;
-        self.read_tree(&mut stage, job).await?;
-        Ok(stage.tree.unwrap_or_default())
+        self.read_tree(&mut stage, job).await
     }
 
-    /// Makes sure that the files of a stage are known.
-    pub(super) async fn read_tree(&self, stage: &mut Stage, job: &Job) -> Result<()> {
-        if stage.tree.is_none() {
-            stage.tree = Some(self.bases.tree(&stage.layers, job).await?);
+    /// The files of a stage, which it knows from then on.
+    async fn read_tree(&self, stage: &mut Stage, job: &Job) -> Result<Arc<Tree>> {
+        if let Some(tree) = &stage.tree {
+            return Ok(tree.clone());
         }
-        Ok(())
+        let tree = self.bases.tree(&stage.layers, job).await?;
+        Ok(stage.tree.insert(tree).clone())
     }
 
     /// Finds the numbers of an owner, with the files of the stage where it is given by name.
@@ -187,8 +186,7 @@ impl Interpreter<'_> {
         if !spec.needs_files() {
             return Ok(spec.find(b"", b"").0);
         }
-        self.read_tree(stage, job).await?;
-        let tree = stage.tree.clone().unwrap_or_default();
+        let tree = self.read_tree(stage, job).await?;
         if stage.layers.is_empty() {
             return Err(no_names(text, "an empty image"));
         }

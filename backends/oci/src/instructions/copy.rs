@@ -235,7 +235,7 @@ pub(crate) fn apply(
     let heredocs = workshop.add_heredocs(&copy.heredocs, job)?;
     // With `--link` the layer is that of an empty stage; what it hides is seen when all layers are
     // laid over each other again.
-    let mut tree = if copy.link { Arc::default() } else { stage.tree.take().unwrap_or_default() };
+    let mut tree = if copy.link { Arc::default() } else { stage.tree.take().expect("it was read before") };
     let root = Arc::make_mut(&mut tree);
     let mut touched = Touched::default();
     for source in &copy.sources {

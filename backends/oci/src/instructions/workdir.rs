@@ -27,7 +27,7 @@ pub(crate) fn apply(
         stage.record(created_by);
         return Ok(None);
     }
-    let mut tree = stage.tree.take().unwrap_or_default();
+    let mut tree = stage.tree.take().expect("it was read before");
     let root = Arc::make_mut(&mut tree);
     let mut touched = Touched::default();
     let settings = Settings::for_directories(owner, workshop.epoch());
