@@ -28,8 +28,7 @@ mod world;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Completion, Trial};
-use windlass_tests::service::Absent;
+use libtest_mimic::Arguments;
 
 use world::World;
 
@@ -58,16 +57,8 @@ fn main() -> ExitCode {
         .into_iter()
         .flatten()
         .collect(),
-        Err(absent) => vec![without_services(absent)],
+        Err(absent) => vec![absent.trial()],
     };
     assert!(!trials.is_empty(), "a suite without tests proves nothing");
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// What the suite is where the services are not: ignored, or failed where they were promised.
-fn without_services(absent: Absent) -> Trial {
-    Trial::ignorable_test("all", move || match absent {
-        Absent::Missing(reason) => Err(reason.into()),
-        Absent::Ignored(reason) => Ok(Completion::ignored_with(reason)),
-    })
 }

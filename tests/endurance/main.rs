@@ -18,8 +18,7 @@ mod volumes;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Completion, Trial};
-use windlass_tests::service::Absent;
+use libtest_mimic::Arguments;
 
 use place::Services;
 
@@ -38,14 +37,7 @@ fn main() -> ExitCode {
             ];
             parts.into_iter().flatten().collect()
         }
-        Err(absent) => vec![without_services(absent)],
+        Err(absent) => vec![absent.trial()],
     };
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn without_services(absent: Absent) -> Trial {
-    Trial::ignorable_test("all", move || match absent {
-        Absent::Missing(reason) => Err(reason.into()),
-        Absent::Ignored(reason) => Ok(Completion::ignored_with(reason)),
-    })
 }

@@ -17,8 +17,7 @@ mod world;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Completion, Trial};
-use windlass_tests::service::Absent;
+use libtest_mimic::{Arguments, Trial};
 
 use world::World;
 
@@ -34,7 +33,7 @@ fn main() -> ExitCode {
     }
     let trials = match World::new() {
         Ok(world) => trials(Some(world)),
-        Err(absent) => vec![without_services(absent)],
+        Err(absent) => vec![absent.trial()],
     };
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -53,11 +52,4 @@ fn trials(world: Option<World>) -> Vec<Trial> {
         readers::trials(&rig),
     ];
     parts.into_iter().flatten().collect()
-}
-
-fn without_services(absent: Absent) -> Trial {
-    Trial::ignorable_test("all", move || match absent {
-        Absent::Missing(reason) => Err(reason.into()),
-        Absent::Ignored(reason) => Ok(Completion::ignored_with(reason)),
-    })
 }

@@ -1,7 +1,7 @@
 //! What lies between us and registries: mirrors and proxies.
 
 use libtest_mimic::{Failed, Trial};
-use windlass_tests::service::{Act, Answer, Fault};
+use windlass_tests::service::{Act, Answer, Fault, FaultProxy};
 
 use crate::rig::{LARGE_BYTES, Rig, SMALL_BYTES, Test};
 
@@ -25,15 +25,17 @@ fn sent(test: &Test) -> Result<(), Failed> {
     Ok(std::fs::remove_dir_all(test.store())?)
 }
 
+fn pull_by_mirror(test: &Test, registry: &FaultProxy, mirror: &FaultProxy) -> Result<(), Failed> {
+    let (registry, mirror) = (registry.address(), mirror.address());
+    test.settings(&format!("[registries.\"{registry}\"]\nmirrors = [\"{mirror}\"]\n"))?;
+    test.windlass(&["image", "pull", &test.tag(registry)])?.good()?;
+    Ok(())
+}
+
 fn mirror_first(test: &Test) -> Result<(), Failed> {
     sent(test)?;
     let (mirror, registry) = (test.proxy(Vec::new())?, test.proxy(Vec::new())?);
-    test.settings(&format!(
-        "[registries.\"{}\"]\nmirrors = [\"{}\"]\n",
-        registry.address(),
-        mirror.address()
-    ))?;
-    test.windlass(&["image", "pull", &test.tag(registry.address())])?.good()?;
+    pull_by_mirror(test, &registry, &mirror)?;
     assert!(registry.seen("", "/v2/").is_empty() && !mirror.seen("GET", "/blobs/").is_empty());
     Ok(())
 }
@@ -42,12 +44,7 @@ fn mirror_fails(test: &Test, answer: Answer) -> Result<(), Failed> {
     sent(test)?;
     let mirror = test.proxy(vec![Fault::on("", "/v2/").then(Act::Answer(answer))])?;
     let registry = test.proxy(Vec::new())?;
-    test.settings(&format!(
-        "[registries.\"{}\"]\nmirrors = [\"{}\"]\n",
-        registry.address(),
-        mirror.address()
-    ))?;
-    test.windlass(&["image", "pull", &test.tag(registry.address())])?.good()?;
+    pull_by_mirror(test, &registry, &mirror)?;
     assert!(!mirror.seen("", "/v2/").is_empty() && !registry.seen("GET", "/blobs/").is_empty());
     Ok(())
 }

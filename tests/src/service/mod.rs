@@ -29,6 +29,8 @@ pub use token_server::{Asked, IDENTITY_TOKEN, PASSWORD, TokenHabits, TokenServer
 
 use std::net::TcpListener;
 
+use libtest_mimic::{Completion, Trial};
+
 /// Names of the environment variables that carry addresses to the tests.
 pub mod variables {
     /// `127.0.0.1:PORT` of the registry, which holds `base/debian:bookworm` and `base/busybox:1`.
@@ -50,6 +52,17 @@ pub enum Absent {
     Ignored(String),
     /// This run promised the component (`CI=true`): fail, with this reason.
     Missing(String),
+}
+
+impl Absent {
+    /// What a suite is where its services are not: ignored, or failed where they were promised.
+    #[must_use]
+    pub fn trial(self) -> Trial {
+        Trial::ignorable_test("all", move || match self {
+            Self::Missing(reason) => Err(reason.into()),
+            Self::Ignored(reason) => Ok(Completion::ignored_with(reason)),
+        })
+    }
 }
 
 /// Looks up the address that `variable` holds.
