@@ -22,9 +22,11 @@ use crate::reference::Reference;
 use crate::request::{BuildRequest, BuiltImage};
 
 mod naming;
+mod remote;
 mod report;
 
 use naming::{check_outputs, keeps_image, local_repository, named_by_outputs};
+pub use remote::{Detached, StartedBuild, follow, note_status, resume};
 pub use report::{BuildPlan, BuildReport, ContextSummary, PassedOver};
 
 /// Whether an image that exists already is taken instead of building one.
@@ -123,7 +125,7 @@ impl Pipeline {
             self.remember(&wanted, job);
             return Ok(report(image));
         }
-        let image = backend.build(&wanted.request, job).await.map_err(|e| self.name_able(e, backend))?;
+        let image = self.make(backend, &wanted, job).await.map_err(|e| self.name_able(e, backend))?;
         self.check_unchanged(&wanted, job).await?;
         self.remember(&wanted, job);
         Ok(report(image))
@@ -161,7 +163,8 @@ impl Pipeline {
     ) -> Result<BuildPlan> {
         let wanted = self.prepare(backend, request, options, job).await?;
         let found = match &wanted.fingerprint_reference {
-            Some(reference) if options.reuse != Reuse::Never => {
+            // A service would have to be asked, and a plan asks nobody.
+            Some(reference) if options.reuse != Reuse::Never && backend.remote().is_none() => {
                 backend.find(reference, FindScope::Store, job).await?
             }
             _ => None,
@@ -300,7 +303,7 @@ impl Pipeline {
 /// Tells a backend that is not there from one whose registry is not: another backend would meet
 /// the same registry. The backend's own check knows.
 async fn is_missing(backend: &dyn Backend, error: &Error, job: &Job) -> bool {
-    error.kind().is_unavailable() && !backend.check(job).await.is_good()
+    error.kind().is_unavailable() && !remote::was_submitted(error) && !backend.check(job).await.is_good()
 }
 
 /// A request whose references are settled.
