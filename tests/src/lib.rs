@@ -5,9 +5,11 @@
 //! - [`scenario`] is a small context, a request, and what the image must turn out to be: what `behaviour/` is made of.
 //! - [`image_check`] opens any image, wherever it is and whoever built it, and compares two of them. It shares no code
 //!   with windlass: what judges must not make the same mistakes.
+//! - [`place`] is where a test runs the program as a user does: a directory, a home, a cache of its own.
 //!
 //! Not for unit tests: those sit at the foot of the file they test.
 
 pub mod image_check;
+pub mod place;
 pub mod scenario;
 pub mod service;

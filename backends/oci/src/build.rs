@@ -1,21 +1,26 @@
 //! A build, from top to bottom: read, refuse, interpret, assemble, deliver.
 
+use std::sync::Arc;
+
 use windlass_core::backend::{Backend, Feature, Job, PlannedAction};
 use windlass_core::dockerfile::{
     Base, Dockerfile, InstructionKind, PlanInput, StagePlan, is_proxy_argument, platform_arguments,
 };
 use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
+use windlass_core::fingerprint::StatCache;
 use windlass_core::image::{Descriptor, ImageStore};
 use windlass_core::output::{Destination, OutputKind};
 use windlass_core::platform::Platform;
 use windlass_core::request::{BuildRequest, BuiltImage};
 
+use crate::ahead::Ahead;
 use crate::assemble::{self, BuiltPlatform};
 use crate::backend::Oci;
 use crate::base::Bases;
 use crate::deliver;
 use crate::outputs::{self, Form};
 use crate::preflight;
+use crate::remote::Remotes;
 use crate::schedule;
 use crate::stages::Interpreter;
 use crate::workshop::Workshop;
@@ -64,8 +69,12 @@ pub(crate) async fn build(oci: &Oci, request: &BuildRequest, job: &Job) -> Resul
     let store = ImageStore::open(oci.store_dir())?.with_unpack_limit(oci.host().archive.unpack_limit);
     let client = oci.host().registry_client.clone();
     let bases = Bases::new(store.clone(), client, request.pull);
-    let mut workshop = Workshop::new(store.clone(), oci.host().archive, epoch(request)?);
+    let cache = StatCache::open(&oci.host().cache_dir);
+    let remotes = Remotes::new(store.clone(), oci.host());
+    let mut workshop = Workshop::new(store.clone(), cache, remotes, oci.host().archive, epoch(request)?);
     workshop.compression = prepared.form.compression;
+    workshop.no_cache = request.no_cache;
+    workshop.ahead = Ahead::of(&bases, request, job)?.map(Arc::new);
     let created = timestamp(workshop.epoch())?;
 
     let jobs = schedule::jobs(job, prepared.platforms.len());
@@ -76,7 +85,15 @@ pub(crate) async fn build(oci: &Oci, request: &BuildRequest, job: &Job) -> Resul
             Interpreter::new(dockerfile, request, platform.clone(), created, bases, workshop, job);
         (job, async move { interpreter?.target().await })
     });
-    let stages = schedule::together(works).await?;
+    let stages = schedule::together(works).await;
+    workshop.sources.save_hashes();
+    if let Some(ahead) = &workshop.ahead {
+        match &stages {
+            Ok(_) => ahead.finish().await,
+            Err(_) => ahead.give_up().await,
+        }
+    }
+    let stages = stages?;
     let form = &prepared.form;
     let mut built = Vec::new();
     for (platform, stage) in prepared.platforms.iter().zip(&stages) {

@@ -1,21 +1,18 @@
-//! Writing layers: what an instruction changed, as a compressed tar in the store.
+//! Layers: what an instruction changed, as a tar.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::sync::{Arc, OnceLock};
 
 use windlass_core::archive::unpack::TarReader;
-use windlass_core::archive::{
-    self, Compression, Compressor, Member, TarEntry, TarKind, TarWriter, write_tree,
-};
+use windlass_core::archive::{self, Compression, Member, TarEntry, TarKind, TarWriter, write_tree};
 use windlass_core::backend::Job;
-use windlass_core::digest::DigestWriter;
-use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
+use windlass_core::digest::Digest;
+use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::events::{Step, Unit};
-use windlass_core::image::{Descriptor, ImageStore, media_type};
+use windlass_core::image::{LayerShape, MemberContent, media_type};
 
-use crate::sources::Sources;
-use crate::stage::Layer;
+use crate::sources::{ListedContext, Sources};
 use crate::tree::{Content, Node, NodeKind, Stream, Tree, file_name, parent};
 
 /// The paths that an instruction changed in a tree.
@@ -40,64 +37,264 @@ impl Touched {
     }
 }
 
-/// Writes the layer of the touched paths, with their parents as every layer has them, and tells the
-/// tree where the new content is.
-///
-/// The bytes depend on the entries alone. First come all that are not read from an archive, sorted
-/// by path; then, archive by archive, the files that are, in the order in which the archive has
-/// them: so each is read once and nothing is copied aside; last the hard links.
-///
-/// # Errors
-/// Those of reading the content and of the disk; `BuildFailed` for a name that layers reserve for
-/// deletions.
-pub(crate) fn write(
-    tree: &mut Tree,
-    touched: &Touched,
-    sources: &Sources,
-    store: &ImageStore,
-    compression: Compression,
-    step: &Step,
-    job: &Job,
-) -> Result<Layer> {
-    let parts = arrange(tree, touched)?;
-    let compressor =
-        Compressor::new(store.writer()?, compression).or_error(ErrorKind::LocalIo, cannot_write)?;
-    let mut tar = TarWriter::new(DigestWriter::new(compressor));
-    let mut order = Vec::new();
-    write_plain(&parts.plain, sources, &mut tar, step, job)?;
-    order.extend(parts.plain.iter().map(|(path, _)| path.clone()));
-    for (stream, members) in parts.rounds.iter().flatten() {
-        order.extend(write_stream(*stream, members, sources, &mut tar, job)?);
-    }
-    for (path, node, target) in &parts.links {
-        let entry = TarEntry { kind: TarKind::HardLink { target: target.clone() }, ..node.to_entry(path) };
-        tar.append_bytes(&entry, &[]).map_err(write_error)?;
-    }
-    let written = tar.finish().map_err(write_error)?;
-    let (compressor, diff_id, _) = written.finish();
-    let blob = compressor.finish().map_err(write_error)?;
-    job.check()?;
-    let (digest, size_bytes) = blob.commit(None)?;
-
-    let places: BTreeMap<&[u8], u64> = order.iter().map(Vec::as_slice).zip(0..).collect();
-    let links: Vec<(&[u8], u64)> = parts
-        .links
-        .iter()
-        .filter_map(|(path, _, target)| Some((path.as_slice(), *places.get(target.as_slice())?)))
-        .collect();
-    for (path, member) in places.iter().map(|(path, member)| (*path, *member)).chain(links) {
-        if let Some(NodeKind::File { content, .. }) = tree.get_mut(path).map(|node| &mut node.kind) {
-            *content = Content::Member { stream: Stream::Layer(diff_id), member };
-        }
-    }
-    Ok(Layer { descriptor: Descriptor::new(layer_type(compression), digest, size_bytes), diff_id })
+/// What an instruction did to the files of its stage.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// The files after it.
+    pub(crate) tree: Arc<Tree>,
+    /// Those that it changed.
+    pub(crate) touched: Touched,
+    /// The history entry.
+    pub(crate) created_by: String,
+    /// The tree is that of the stage; with `--link` it only has what the instruction made.
+    pub(crate) whole: bool,
 }
 
-fn cannot_write() -> &'static str {
+impl Change {
+    /// The layers that the content of the touched files is in.
+    pub(crate) fn layers_read(&self) -> BTreeSet<Digest> {
+        let content = |path: &Vec<u8>| match self.tree.get(path)?.kind {
+            NodeKind::File { content: Content::Member { stream: Stream::Layer(diff_id), .. }, .. } => {
+                Some(diff_id)
+            }
+            _ => None,
+        };
+        self.touched.paths.keys().filter_map(content).collect()
+    }
+}
+
+/// A layer in the order in which it is written: the touched paths, with their parents as every layer
+/// has them.
+///
+/// First come all that are not read from an archive, sorted by path; then, archive by archive, the
+/// files that are, in the order in which the archive has them: so each is read once and nothing is
+/// copied aside; last the hard links.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    plain: Vec<(Vec<u8>, Node)>,
+    /// What is read from archives, in the order of the first path of each. A member that is wanted
+    /// twice is read in a further round.
+    rounds: Vec<Vec<(Stream, Members)>>,
+    /// Path, node, and the path of the file that it is a link to.
+    links: Vec<(Vec<u8>, Node, Vec<u8>)>,
+}
+
+/// Members of an archive by their number, each with its path.
+type Members = BTreeMap<u64, (Vec<u8>, Node)>;
+
+/// A file whose content is read: the numbers of its context and of its entry there.
+pub(crate) type ReadEntry = (usize, usize);
+
+impl Plan {
+    /// Arranges the touched paths of a tree.
+    ///
+    /// # Errors
+    /// `BuildFailed` for a name that layers reserve for deletions.
+    pub(crate) fn of(tree: &Tree, touched: &Touched) -> Result<Self> {
+        let mut paths = touched.paths.clone();
+        for path in touched.paths.keys() {
+            let mut above = parent(path);
+            while !above.is_empty() && !paths.contains_key(above) {
+                paths.insert(above.to_vec(), 0);
+                above = parent(above);
+            }
+        }
+        // The root has no name of its own in a layer.
+        paths.remove(&b""[..]);
+        let mut plan = Self::default();
+        let mut first: BTreeMap<(u32, Content), Vec<u8>> = BTreeMap::new();
+        for (path, copy) in paths {
+            if file_name(&path).starts_with(b".wh.") {
+                return Err(reserved_name(&path));
+            }
+            let Some(node) = tree.get(&path).cloned() else { continue };
+            let NodeKind::File { content, .. } = node.kind else {
+                plan.plain.push((path, node));
+                continue;
+            };
+            match (first.get(&(copy, content)), content) {
+                (Some(target), _) => plan.links.push((path, node, target.clone())),
+                (None, content) => {
+                    first.insert((copy, content), path.clone());
+                    match content {
+                        Content::Entry { .. } => plan.plain.push((path, node)),
+                        Content::Member { stream, member } => plan.add_member(stream, member, (path, node)),
+                    }
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    fn add_member(&mut self, stream: Stream, member: u64, file: (Vec<u8>, Node)) {
+        for round in &mut self.rounds {
+            let position = round.iter().position(|(known, _)| *known == stream).unwrap_or_else(|| {
+                round.push((stream, Members::new()));
+                round.len() - 1
+            });
+            let members = &mut round[position].1;
+            if !members.contains_key(&member) {
+                members.insert(member, file);
+                return;
+            }
+        }
+        self.rounds.push(vec![(stream, Members::from([(member, file)]))]);
+    }
+
+    fn streams(&self) -> impl Iterator<Item = &(Stream, Members)> {
+        self.rounds.iter().flatten()
+    }
+
+    /// The members of the layer, in its order.
+    pub(crate) fn members(&self) -> Vec<TarEntry> {
+        let plain = self.plain.iter().map(|(path, node)| node.to_entry(path));
+        let streamed = self.streams().flat_map(|(_, members)| members.values());
+        let streamed = streamed.map(|(path, node)| node.to_entry(path));
+        plain.chain(streamed).chain(self.links.iter().map(link_entry)).collect()
+    }
+
+    /// The shape of the layer with these members, which are its own.
+    pub(crate) fn shape(&self, members: &[TarEntry], compression: Compression) -> LayerShape {
+        let archives = self.archives();
+        let plain = self.plain.iter().map(|(_, node)| match read_entry(node) {
+            Some(_) => MemberContent::Read,
+            None => MemberContent::None,
+        });
+        let number = |stream: &Stream, member: u64| match stream {
+            Stream::Layer(diff_id) => MemberContent::Layer(*diff_id, member),
+            Stream::Archive { context, entry } => {
+                let place = archives.iter().position(|known| *known == (*context, *entry));
+                MemberContent::Archive(place.unwrap_or_default(), member)
+            }
+        };
+        let streamed = self.streams();
+        let streamed =
+            streamed.flat_map(|(stream, members)| members.keys().map(move |member| number(stream, *member)));
+        let contents = plain.chain(streamed).chain(self.links.iter().map(|_| MemberContent::None));
+        LayerShape::of(compression, members.iter().zip(contents))
+    }
+
+    /// The files that are read for the layer, in a fixed order.
+    pub(crate) fn reads(&self) -> Vec<ReadEntry> {
+        self.plain.iter().filter_map(|(_, node)| read_entry(node)).chain(self.archives()).collect()
+    }
+
+    /// The archives in contexts that are read for it, each once.
+    fn archives(&self) -> Vec<ReadEntry> {
+        let mut archives = Vec::new();
+        for (stream, _) in self.streams() {
+            if let Stream::Archive { context, entry } = *stream
+                && !archives.contains(&(context, entry))
+            {
+                archives.push((context, entry));
+            }
+        }
+        archives
+    }
+
+    /// About how large the tar is.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let streamed = self.streams().flat_map(|(_, members)| members.values());
+        self.plain.iter().chain(streamed).map(|(_, node)| node.size_bytes()).sum()
+    }
+
+    /// Writes the layer, and returns the hashes of the files that were read on the way.
+    ///
+    /// # Errors
+    /// Those of reading the content and of writing.
+    pub(crate) fn write(
+        &self,
+        sources: &Sources,
+        out: impl Write,
+        step: &Step,
+        job: &Job,
+    ) -> Result<Vec<(ReadEntry, Digest)>> {
+        let mut tar = TarWriter::new(out);
+        let hashes = self.write_plain(&sources.contexts(), &mut tar, step, job)?;
+        for (stream, members) in self.streams() {
+            write_stream(*stream, members, sources, &mut tar, job)?;
+        }
+        for link in &self.links {
+            tar.append_bytes(&link_entry(link), &[]).map_err(write_error)?;
+        }
+        tar.finish().map_err(write_error)?;
+        Ok(hashes)
+    }
+
+    fn write_plain(
+        &self,
+        contexts: &[Arc<ListedContext>],
+        tar: &mut TarWriter<impl Write>,
+        step: &Step,
+        job: &Job,
+    ) -> Result<Vec<(ReadEntry, Digest)>> {
+        let items: Vec<(&(Vec<u8>, Node), OnceLock<Digest>)> =
+            self.plain.iter().map(|item| (item, OnceLock::new())).collect();
+        let total: u64 = self.plain.iter().map(|(_, node)| node.size_bytes()).sum();
+        let progress = |written: u64| step.progress(written.min(total), Some(total), Unit::Bytes);
+        let unknown = |(context, entry): ReadEntry| contexts[context].hashes.get(entry).is_none();
+        write_tree(
+            &items,
+            |((path, node), hash)| {
+                let read = read_entry(node);
+                Member {
+                    header: node.to_entry(path),
+                    content: read.map(|(context, entry)| contexts[context].entry(entry)),
+                    // What is known of an unchanged file need not be found out again.
+                    hash: Some(hash).filter(|_| read.is_some_and(unknown)),
+                }
+            },
+            tar,
+            job,
+            progress,
+        )?;
+        let found = items.iter().filter_map(|((_, node), hash)| Some((read_entry(node)?, *hash.get()?)));
+        Ok(found.collect())
+    }
+
+    /// Tells the tree where the new content is, once the layer has been written.
+    pub(crate) fn settle(&self, tree: &mut Tree, diff_id: Digest) {
+        let streamed = self.streams().flat_map(|(_, members)| members.values());
+        let order = self.plain.iter().chain(streamed).map(|(path, _)| path.as_slice());
+        let places: BTreeMap<&[u8], u64> = order.zip(0..).collect();
+        let links = self.links.iter();
+        let links =
+            links.filter_map(|(path, _, target)| Some((path.as_slice(), *places.get(target.as_slice())?)));
+        for (path, member) in places.iter().map(|(path, member)| (*path, *member)).chain(links) {
+            if let Some(NodeKind::File { content, .. }) = tree.get_mut(path).map(|node| &mut node.kind) {
+                *content = Content::Member { stream: Stream::Layer(diff_id), member };
+            }
+        }
+    }
+}
+
+/// The file of a context that a node is read from, unless it is empty.
+fn read_entry(node: &Node) -> Option<ReadEntry> {
+    match node.kind {
+        NodeKind::File { content: Content::Entry { context, entry }, size_bytes } if size_bytes > 0 => {
+            Some((context, entry))
+        }
+        _ => None,
+    }
+}
+
+fn link_entry((path, node, target): &(Vec<u8>, Node, Vec<u8>)) -> TarEntry {
+    TarEntry { kind: TarKind::HardLink { target: target.clone() }, ..node.to_entry(path) }
+}
+
+fn reserved_name(path: &[u8]) -> Error {
+    let shown = String::from_utf8_lossy(path);
+    Error::new(ErrorKind::BuildFailed, format!("`{shown}` cannot be in an image"))
+        .with_source("in layers, a name that starts with `.wh.` means that something is deleted")
+}
+
+/// The words for a layer that cannot be written.
+pub(crate) fn cannot_write() -> &'static str {
     "could not write a layer"
 }
 
-fn write_error(error: std::io::Error) -> Error {
+/// What went wrong with the disk, or the error of ours that is inside.
+pub(crate) fn write_error(error: std::io::Error) -> Error {
     archive::recover(error, |error| Error::new(ErrorKind::LocalIo, cannot_write()).with_source(error))
 }
 
@@ -110,114 +307,29 @@ pub(crate) fn layer_type(compression: Compression) -> &'static str {
     }
 }
 
-/// A layer, in the order in which it is written.
-#[derive(Default)]
-struct Parts {
-    plain: Vec<(Vec<u8>, Node)>,
-    /// What is read from archives, by archive and member. A member that is wanted twice is read in a
-    /// further round.
-    rounds: Vec<BTreeMap<Stream, Members>>,
-    /// Path, node, and the path of the file that it is a link to.
-    links: Vec<(Vec<u8>, Node, Vec<u8>)>,
-}
-
-/// Members of an archive by their number, each with its path.
-type Members = BTreeMap<u64, (Vec<u8>, Node)>;
-
-impl Parts {
-    fn add_member(&mut self, stream: Stream, member: u64, file: (Vec<u8>, Node)) {
-        for round in &mut self.rounds {
-            if let Entry::Vacant(place) = round.entry(stream).or_default().entry(member) {
-                place.insert(file);
-                return;
-            }
-        }
-        self.rounds.push(BTreeMap::from([(stream, Members::from([(member, file)]))]));
-    }
-}
-
-fn arrange(tree: &Tree, touched: &Touched) -> Result<Parts> {
-    let mut paths = touched.paths.clone();
-    for path in touched.paths.keys() {
-        let mut above = parent(path);
-        while !above.is_empty() && !paths.contains_key(above) {
-            paths.insert(above.to_vec(), 0);
-            above = parent(above);
-        }
-    }
-    // The root has no name of its own in a layer.
-    paths.remove(&b""[..]);
-    let mut parts = Parts::default();
-    let mut first: BTreeMap<(u32, Content), Vec<u8>> = BTreeMap::new();
-    for (path, copy) in paths {
-        if file_name(&path).starts_with(b".wh.") {
-            let shown = String::from_utf8_lossy(&path).into_owned();
-            return Err(Error::new(ErrorKind::BuildFailed, format!("`{shown}` cannot be in an image"))
-                .with_source("in layers, a name that starts with `.wh.` means that something is deleted"));
-        }
-        let Some(node) = tree.get(&path).cloned() else { continue };
-        let NodeKind::File { content, .. } = node.kind else {
-            parts.plain.push((path, node));
-            continue;
-        };
-        match (first.get(&(copy, content)), content) {
-            (Some(target), _) => parts.links.push((path, node, target.clone())),
-            (None, content) => {
-                first.insert((copy, content), path.clone());
-                match content {
-                    Content::Entry { .. } => parts.plain.push((path, node)),
-                    Content::Member { stream, member } => parts.add_member(stream, member, (path, node)),
-                }
-            }
-        }
-    }
-    Ok(parts)
-}
-
-fn write_plain(
-    nodes: &[(Vec<u8>, Node)],
-    sources: &Sources,
-    tar: &mut TarWriter<impl Write>,
-    step: &Step,
-    job: &Job,
-) -> Result<()> {
-    let contexts = sources.contexts();
-    let total: u64 = nodes.iter().map(|(_, node)| node.size_bytes()).sum();
-    let member = |(path, node): &'_ (Vec<u8>, Node)| {
-        let content = match node.kind {
-            NodeKind::File { content: Content::Entry { context, entry }, size_bytes } if size_bytes > 0 => {
-                Some(contexts[context].entry(entry))
-            }
-            _ => None,
-        };
-        Member { header: node.to_entry(path), content, hash: None }
-    };
-    write_tree(nodes, member, tar, job, |written| step.progress(written.min(total), Some(total), Unit::Bytes))
-}
-
-/// Writes the wanted members of an archive, in its order, and returns their paths in that order.
+/// Writes the wanted members of an archive, in its order.
 fn write_stream(
     stream: Stream,
     wanted: &Members,
     sources: &Sources,
     tar: &mut TarWriter<impl Write>,
     job: &Job,
-) -> Result<Vec<Vec<u8>>> {
+) -> Result<()> {
     let mut reader = TarReader::new(sources.open_stream(stream)?);
-    let mut order = Vec::new();
+    let mut written = 0;
     let mut number = 0;
-    while order.len() < wanted.len()
+    while written < wanted.len()
         && let Some(mut member) = reader.next_member()?
     {
         job.check()?;
         if let Some((path, node)) = wanted.get(&number) {
             tar.append(&node.to_entry(path), &mut member).map_err(write_error)?;
-            order.push(path.clone());
+            written += 1;
         }
         number += 1;
     }
-    if order.len() < wanted.len() {
+    if written < wanted.len() {
         return Err(Error::new(ErrorKind::Corrupt, "an archive changed while it was read"));
     }
-    Ok(order)
+    Ok(())
 }

@@ -5,13 +5,15 @@
 //! write to, and a registry where a base image or the result is there.
 //!
 //! What it cannot do is run programs: a Dockerfile whose target needs RUN is refused before any
-//! work, as is ADD of an address or of a git repository.
+//! work. Only git is called, for ADD of a repository.
 //!
 //! In reading order: `backend.rs` is the protocol; `build.rs` is a build from top to bottom;
 //! `stages.rs` interprets stages, `instructions/` has one file an instruction; `copy/` is what COPY
-//! and ADD share; `layer.rs` writes layers; `base.rs` finds base images, `deliver.rs` brings the
+//! and ADD share; `layer.rs` says what is in a layer and `making.rs` makes it, unless it
+//! was made before; `base.rs` finds base images, `deliver.rs` brings the
 //! result to its place.
 
+mod ahead;
 mod assemble;
 mod backend;
 mod base;
@@ -25,10 +27,12 @@ mod go_format;
 mod go_match;
 mod instructions;
 mod layer;
+mod making;
 mod mode;
 mod outputs;
 mod owner;
 mod preflight;
+mod remote;
 mod schedule;
 mod sources;
 mod stage;
@@ -60,6 +64,7 @@ pub fn backend_type() -> BackendType {
 
 fn capabilities() -> Capabilities {
     Capabilities::of([
+        Feature::RemoteAdd,
         Feature::Platform,
         Feature::MultiPlatform,
         Feature::BuildArguments,

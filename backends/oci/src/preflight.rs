@@ -11,7 +11,7 @@ use crate::mode::ModeChange;
 /// Checks everything that the target needs, as far as the Dockerfile alone says it.
 ///
 /// # Errors
-/// `Unsupported` for RUN, ADD of addresses, and flags this backend does not know; `InvalidDockerfile`
+/// `Unsupported` for RUN and for flags this backend does not know; `InvalidDockerfile`
 /// for what no backend would build.
 pub(crate) fn check(dockerfile: &Dockerfile, plan: &StagePlan, request: &BuildRequest) -> Result<()> {
     for (stage, resolved) in dockerfile.stages.iter().zip(&plan.stages) {
@@ -19,8 +19,7 @@ pub(crate) fn check(dockerfile: &Dockerfile, plan: &StagePlan, request: &BuildRe
             continue;
         }
         if let Base::Context(name) = &resolved.base
-            && let other @ (NamedContext::Directory(_) | NamedContext::Other(_)) =
-                &request.build_contexts[name]
+            && let other @ NamedContext::Other(_) = &request.build_contexts[name]
         {
             return Err(no_image(name, other).with_source_line(dockerfile.source.line(stage.location)));
         }
@@ -52,12 +51,12 @@ pub(crate) fn check_instruction(dockerfile: &Dockerfile, instruction: &Instructi
 }
 
 fn check_copy(copy: &Copy, add: bool) -> Option<Error> {
-    if let Some(refusal) = copy.sources.iter().find_map(|source| instructions::refuse_remote(source, add)) {
+    // What comes out of variables is seen when the instruction's turn comes.
+    let plain = |text: &&String| !text.contains('$');
+    let sources: Vec<String> = copy.sources.iter().filter(plain).cloned().collect();
+    let checksum = copy.checksum.clone().filter(|text| plain(&text) && sources.len() == copy.sources.len());
+    if let Err(refusal) = instructions::remote_sources(&sources, checksum, copy.keep_git_dir, add) {
         return Some(refusal);
-    }
-    if copy.checksum.is_some() || copy.keep_git_dir.is_some() {
-        let message = "`--checksum` and `--keep-git-dir` are for addresses and git repositories";
-        return Some(Error::new(ErrorKind::InvalidDockerfile, message));
     }
     let mode = copy.chmod.as_deref().filter(|mode| !mode.contains('$'));
     mode.and_then(|mode| ModeChange::parse(mode).err())
@@ -66,19 +65,11 @@ fn check_copy(copy: &Copy, add: bool) -> Option<Error> {
 /// The refusal of a named context where an image is needed.
 pub(crate) fn no_image(name: &str, context: &NamedContext) -> Error {
     match context {
-        NamedContext::Directory(directory) => {
-            let message = format!(
-                "the named context `{name}` is the directory `{}`, not an image",
-                directory.display()
-            );
-            Error::unsupported(Feature::EngineOptions, message)
-                .with_hint(format!("copy from it: `FROM scratch`, then `COPY --from={name} . /`"))
-        }
         NamedContext::Other(text) => {
             let message = format!("the backend `oci` cannot read the named context `{name}`: `{text}`");
             Error::unsupported(Feature::EngineOptions, message)
         }
-        NamedContext::Image(_) | NamedContext::OciLayout { .. } => {
+        NamedContext::Directory(_) | NamedContext::Image(_) | NamedContext::OciLayout { .. } => {
             Error::new(ErrorKind::InvalidDockerfile, format!("the named context `{name}` cannot be a base"))
         }
     }

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufReader, Read};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use windlass_core::archive::{self, decompress};
 use windlass_core::backend::Job;
 use windlass_core::context::{Context, Entry, EntryKind, EntrySource};
 use windlass_core::digest::Digest;
 use windlass_core::error::{Error, ErrorKind, Result};
+use windlass_core::fingerprint::{FileHashes, StatCache};
 use windlass_core::image::{Descriptor, ImageStore};
 
 use crate::tree::{Content, Node, NodeKind, Stream, Tree};
@@ -25,6 +27,8 @@ pub(crate) struct ListedContext {
     pub(crate) entries: Vec<Entry>,
     /// The same as a tree, owned by the super-user.
     pub(crate) tree: Arc<Tree>,
+    /// What is known of their contents.
+    pub(crate) hashes: FileHashes,
 }
 
 impl ListedContext {
@@ -41,14 +45,15 @@ impl ListedContext {
 #[derive(Clone, Debug)]
 pub(crate) struct Sources {
     store: ImageStore,
+    cache: StatCache,
     contexts: Arc<RwLock<Vec<Arc<ListedContext>>>>,
     layers: Arc<RwLock<BTreeMap<Digest, Descriptor>>>,
 }
 
 impl Sources {
     /// Starts with the layers of a store, none of them named yet.
-    pub(crate) fn new(store: ImageStore) -> Self {
-        Self { store, contexts: Arc::default(), layers: Arc::default() }
+    pub(crate) fn new(store: ImageStore, cache: StatCache) -> Self {
+        Self { store, cache, contexts: Arc::default(), layers: Arc::default() }
     }
 
     /// Lists a context and adds it; returns its number. Blocking.
@@ -56,11 +61,16 @@ impl Sources {
     /// # Errors
     /// Those of listing it.
     pub(crate) fn add_context(&self, context: Context, job: &Job) -> Result<usize> {
+        let listed = SystemTime::now();
         let entries = context.list(job)?;
+        // What is in memory, or was fetched for this build alone, is not met again.
+        let lasting = context.root().is_some_and(|root| !root.starts_with(self.store.dir()));
+        let cache = if lasting { self.cache.clone() } else { StatCache::disabled() };
+        let hashes = FileHashes::remembered(&context, &entries, &cache, listed);
         let mut contexts = self.contexts.write().unwrap_or_else(PoisonError::into_inner);
         let number = contexts.len();
         let tree = Arc::new(tree_of(&entries, number));
-        contexts.push(Arc::new(ListedContext { context, entries, tree }));
+        contexts.push(Arc::new(ListedContext { context, entries, tree, hashes }));
         Ok(number)
     }
 
@@ -72,6 +82,11 @@ impl Sources {
     /// All contexts so far, by their numbers.
     pub(crate) fn contexts(&self) -> Vec<Arc<ListedContext>> {
         self.contexts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers what was learned of the contents of files, for the next build.
+    pub(crate) fn save_hashes(&self) {
+        self.contexts().iter().for_each(|listed| listed.hashes.save(&listed.entries));
     }
 
     /// Makes a layer known by its `diff_id`.

@@ -1,5 +1,7 @@
 //! Interpreting stages: only those that the target needs, each once, and at the same time.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use windlass_core::request::{BuildRequest, NamedContext};
 
 use crate::base::Bases;
 use crate::instructions::{self, Expanded, Origin};
+use crate::layer::Change;
 use crate::owner::{Owner, OwnerSpec};
 use crate::preflight;
 use crate::schedule::{self, OnceEach, Waits};
@@ -38,6 +41,8 @@ pub(crate) struct Interpreter<'a> {
     jobs: Vec<Job>,
     stages: OnceEach<usize, Arc<Stage>>,
     waits: Waits,
+    /// The stages whose layers become those of the image.
+    exported: BTreeSet<usize>,
 }
 
 impl<'a> Interpreter<'a> {
@@ -58,8 +63,26 @@ impl<'a> Interpreter<'a> {
         let plan = StagePlan::new(dockerfile, &PlanInput::of(request, &platform, &host))?;
         let jobs = schedule::jobs(job, plan.stages.len());
         let (stages, waits) = Default::default();
-        let interpreter =
-            Self { dockerfile, request, plan, platform, created, bases, workshop, jobs, stages, waits };
+        let mut exported = BTreeSet::from([plan.target]);
+        let mut stage = plan.target;
+        while let Base::Stage(base) = plan.stages[stage].base
+            && exported.insert(base)
+        {
+            stage = base;
+        }
+        let interpreter = Self {
+            dockerfile,
+            request,
+            plan,
+            platform,
+            created,
+            bases,
+            workshop,
+            jobs,
+            stages,
+            waits,
+            exported,
+        };
         interpreter.note_what_is_written();
         Ok(interpreter)
     }
@@ -163,7 +186,16 @@ impl<'a> Interpreter<'a> {
                 (base.child(), base.config.config.on_build.clone())
             }
             base => {
-                let mut stage = self.base(&base, &platform, &self.jobs[index]).await.map_err(located)?;
+                let start = async {
+                    match self.directory_of(&base) {
+                        Some((name, directory)) => self.on_directory(index, name, directory, &platform).await,
+                        None => self.base(&base, &platform, &self.jobs[index]).await,
+                    }
+                };
+                let mut stage = start.await.map_err(located)?;
+                if let Some(ahead) = self.workshop.ahead.as_ref().filter(|_| self.exported.contains(&index)) {
+                    ahead.send(stage.layers.iter().map(|layer| layer.descriptor.clone()));
+                }
                 let triggers = std::mem::take(&mut stage.config.config.on_build);
                 (stage, triggers)
             }
@@ -195,6 +227,43 @@ impl<'a> Interpreter<'a> {
                 .map_err(|error| locate(dockerfile, instruction.location, error))?;
         }
         Ok(stage)
+    }
+
+    /// The directory that a base is, if it is a named context of that kind.
+    fn directory_of<'b>(&'b self, base: &'b Base) -> Option<(&'b str, &'b Path)> {
+        let Base::Context(name) = base else { return None };
+        match &self.request.build_contexts[name] {
+            NamedContext::Directory(directory) => Some((name, directory)),
+            _ => None,
+        }
+    }
+
+    /// A stage that begins with the files of a directory: one layer, which is nobody's instruction, and
+    /// the config of `scratch`.
+    async fn on_directory(
+        &self,
+        index: usize,
+        name: &str,
+        directory: &Path,
+        platform: &Platform,
+    ) -> Result<Stage> {
+        let job = &self.jobs[index];
+        let context = self.workshop.named_context(name, directory, &self.request.context, job).await?;
+        let tree = self.workshop.sources.context(context).tree.clone();
+        let origin = Origin { tree, context: Some(context), from: Some(name.to_owned()) };
+        let stage = Stage::on_scratch(platform.clone(), self.created.clone());
+        let (mut from, workshop) = (stage.clone(), self.workshop.clone());
+        let everything = Expanded::everything();
+        let copy = move |job: &Job| instructions::copy(&mut from, &everything, &origin, None, &workshop, job);
+        let change = job.blocking(copy).await?;
+        let step = Arc::new(job.events.step(format!("[context {name}]")));
+        let made = self.workshop.layer(change, self.exported.contains(&index), &step, job).await;
+        let made = match Arc::into_inner(step) {
+            Some(step) => step.end(made)?,
+            None => made?,
+        };
+        self.workshop.sources.add_layer(made.layer.diff_id, made.layer.descriptor.clone());
+        Ok(Stage { tree: Some(made.tree), layers: vec![made.layer], ..stage })
     }
 
     /// A stage as its base begins it.
@@ -258,12 +327,16 @@ impl<'a> Interpreter<'a> {
         location: Location,
         name: String,
     ) -> Result<Stage> {
-        let expanded = Expanded::new(&stage, copy, add, Expander::new(self.dockerfile.escape))?;
+        let mut expanded = Expanded::new(&stage, copy, add, Expander::new(self.dockerfile.escape))?;
         let job = &self.jobs[index];
-        let origin = self.origin(index, copy.from.as_deref(), &stage.platform, location).await?;
-        if origin.context.is_none() {
-            self.fetch(instructions::layers_read(&expanded, &origin.tree)?, job).await?;
+        for (source, wanted) in &expanded.wanted {
+            let fetched = self.workshop.remotes.fetch(wanted, &self.workshop.sources, job).await?;
+            expanded.fetched.insert(source.clone(), fetched);
         }
+        let origin = match expanded.has_paths() {
+            true => self.origin(index, copy.from.as_deref(), &stage.platform, location).await?,
+            false => Origin::nothing(),
+        };
         if !expanded.link {
             self.read_tree(&mut stage, job).await?;
         }
@@ -272,12 +345,11 @@ impl<'a> Interpreter<'a> {
             None => None,
         };
         let workshop = self.workshop.clone();
-        let step = job.events.step(name);
         let work = move |job: &Job| {
-            let result = instructions::copy(&mut stage, &expanded, &origin, owner, &workshop, &step, job);
-            step.end(result).map(|()| stage)
+            let change = instructions::copy(&mut stage, &expanded, &origin, owner, &workshop, job)?;
+            Ok((stage, Some(change)))
         };
-        job.blocking(work).await
+        self.change(index, name, work).await
     }
 
     async fn workdir(&self, index: usize, mut stage: Stage, path: &str, name: String) -> Result<Stage> {
@@ -287,12 +359,40 @@ impl<'a> Interpreter<'a> {
         let user = stage.config.config.user.clone();
         let owner = if user.is_empty() { None } else { Some(self.owner(&mut stage, &user, job).await?) };
         let workshop = self.workshop.clone();
-        let step = job.events.step(name);
         let work = move |job: &Job| {
-            let result = instructions::workdir(&mut stage, &path, owner, &workshop, &step, job);
-            step.end(result).map(|()| stage)
+            let change = instructions::workdir(&mut stage, &path, owner, &workshop, job)?;
+            Ok((stage, change))
         };
-        job.blocking(work).await
+        self.change(index, name, work).await
+    }
+
+    /// Changes the files of a stage, and adds the layer of it: one step of the build.
+    async fn change(
+        &self,
+        index: usize,
+        name: String,
+        work: impl FnOnce(&Job) -> Result<(Stage, Option<Change>)> + Send + 'static,
+    ) -> Result<Stage> {
+        let job = &self.jobs[index];
+        let step = Arc::new(job.events.step(name));
+        let make = async {
+            let (mut stage, change) = job.blocking(work).await?;
+            let Some(change) = change else { return Ok((stage, false)) };
+            self.fetch(change.layers_read(), job).await?;
+            let (created_by, whole) = (change.created_by.clone(), change.whole);
+            let made = self.workshop.layer(change, self.exported.contains(&index), &step, job).await?;
+            stage.tree = Some(made.tree).filter(|_| whole);
+            stage.record_layer(created_by, made.layer);
+            Ok((stage, made.reused))
+        };
+        let result = make.await;
+        // Nobody else has the step any more.
+        match (Arc::into_inner(step), &result) {
+            (Some(step), Ok((_, true))) => step.cached(),
+            (Some(step), _) => return step.end(result).map(|(stage, _)| stage),
+            (None, _) => {}
+        }
+        result.map(|(stage, _)| stage)
     }
 
     /// The files that a COPY takes from.
@@ -383,11 +483,26 @@ impl<'a> Interpreter<'a> {
             Some(NodeKind::File { content, .. }) => *content,
             _ => return Ok(Vec::new()),
         };
-        if let Content::Member { stream: Stream::Layer(diff_id), .. } = content {
+        let (sources, store) = (self.workshop.sources.clone(), self.workshop.store.clone());
+        let mut place = None;
+        if let Content::Member { stream: Stream::Layer(diff_id), member } = content
+            && let Some(layer) = sources.layer(diff_id)
+        {
+            if let Some(kept) = store.kept_file(&layer.digest, member) {
+                return Ok(kept);
+            }
             self.fetch([diff_id], job).await?;
+            place = Some((layer.digest, member));
         }
-        let sources = self.workshop.sources.clone();
-        job.blocking(move |_| sources.read_small(content, PASSWD_LIMIT_BYTES)).await
+        let read = move |_: &Job| {
+            let content = sources.read_small(content, PASSWD_LIMIT_BYTES)?;
+            if let Some((layer, member)) = place {
+                // What is not kept is read again.
+                let _ = store.keep_file(&layer, member, &content);
+            }
+            Ok(content)
+        };
+        job.blocking(read).await
     }
 }
 

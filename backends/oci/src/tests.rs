@@ -19,6 +19,8 @@ use windlass_core::request::{BuildRequest, BuiltImage, DockerfileSource, NamedCo
 
 use crate::{Oci, OciConfig};
 
+mod reuse;
+
 /// A context and a Dockerfile, and where they are built.
 struct Bench {
     dir: TempDir,
@@ -502,14 +504,21 @@ async fn files_and_directories_do_not_replace_each_other() {
 #[tokio::test]
 async fn what_it_cannot_do_is_refused_before_any_work() {
     let bench = Bench::new();
-    for (dockerfile, feature, line) in [
-        ("FROM scratch\nCOPY missing /\nRUN x\n", Feature::Run, 3),
-        ("FROM scratch\nADD https://example.org/x /\n", Feature::RemoteAdd, 2),
-        ("FROM scratch\nADD git@example.org:x.git /\n", Feature::RemoteAdd, 2),
+    let error = bench.refuse("FROM scratch\nCOPY missing /\nRUN x\n").await;
+    assert_eq!((error.kind(), error.feature()), (ErrorKind::Unsupported, Some(Feature::Run)));
+    assert_eq!(error.source_line().unwrap().line, 3);
+    for (instruction, words) in [
+        ("COPY https://example.org/x /", "COPY cannot take an address"),
+        ("COPY git@example.org:x /", "COPY cannot take a git repository"),
+        ("ADD --checksum=sha256:0 https://example.org/x /", "digest"),
+        ("ADD --checksum=sha256:0 x /", "`--checksum` is for addresses"),
+        ("ADD --checksum=abc git@example.org:x git@example.org:y /", "one source alone"),
+        ("ADD https://example.org/x.git?branch=a&tag=b /", "a tag and a branch"),
+        ("ADD --keep-git-dir=false https://example.org/x.git?keep-git-dir=1 /", "contradicts"),
     ] {
-        let error = bench.refuse(dockerfile).await;
-        assert_eq!((error.kind(), error.feature()), (ErrorKind::Unsupported, Some(feature)), "{dockerfile}");
-        assert_eq!(error.source_line().unwrap().line, line);
+        let error = bench.refuse(&format!("FROM scratch\n{instruction}\n")).await;
+        assert!(error.message().contains(words), "{instruction}: {error:?}");
+        assert_eq!(error.source_line().unwrap().line, 2, "{instruction}");
     }
     assert!(!bench.oci.store_dir().exists());
     bench.build("FROM scratch AS a\nRUN x\nFROM scratch\n").await;
@@ -567,9 +576,13 @@ async fn a_directory_can_be_a_named_context() {
     let mut request = bench.request("FROM scratch\nCOPY --from=more o /\n");
     request.build_contexts.insert("more".to_owned(), NamedContext::Directory(other.clone()));
     assert_eq!(bench.outcome(&request).await.file("o"), "644 0:0 \"o\"");
-    let mut request = bench.request("FROM more\n");
+    let mut request = bench.request("FROM more\nENV a=1\nCOPY --from=more o /again\n");
     request.build_contexts.insert("more".to_owned(), NamedContext::Directory(other));
-    assert!(bench.run(&request).await.is_err());
+    let out = bench.outcome(&request).await;
+    assert_eq!((out.file("o"), out.layers.len()), ("644 0:0 \"o\"", 2));
+    assert_eq!(out.image.config.config.working_dir, "/");
+    let made: Vec<bool> = out.image.config.history.iter().map(|entry| !entry.empty_layer).collect();
+    assert_eq!(made, [true, false, true]);
 }
 
 #[tokio::test]

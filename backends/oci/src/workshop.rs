@@ -1,16 +1,20 @@
 //! What the instructions of one build share: where content comes from, where layers go, and how
 //! they are written.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use windlass_core::archive::{ArchiveSettings, Compression, DEFAULT_EPOCH, Timestamps};
 use windlass_core::backend::Job;
 use windlass_core::context::{self, Context, ContextPath};
 use windlass_core::error::Result;
-use windlass_core::image::ImageStore;
+use windlass_core::fingerprint::StatCache;
+use windlass_core::image::{ImageStore, LayerMemo, LayerShape};
 
-use crate::schedule::OnceEach;
+use crate::ahead::Ahead;
+use crate::remote::Remotes;
+use crate::schedule::{LockEach, OnceEach};
 use crate::sources::Sources;
 use crate::tree::NodeKind;
 
@@ -26,6 +30,16 @@ pub(crate) struct Workshop {
     pub(crate) sources: Sources,
     /// How layers are compressed.
     pub(crate) compression: Compression,
+    /// Layers of earlier builds are not looked for.
+    pub(crate) no_cache: bool,
+    /// What ADD takes from elsewhere.
+    pub(crate) remotes: Remotes,
+    /// Where layers go while others are made.
+    pub(crate) ahead: Option<Arc<Ahead>>,
+    /// Layers of the same shape are made one after the other: the second may be the first again.
+    pub(crate) turns: Arc<LockEach<LayerShape>>,
+    /// The layers of this build.
+    pub(crate) made: Arc<Mutex<BTreeMap<LayerShape, Vec<LayerMemo>>>>,
     timestamps: Timestamps,
     explicit_epoch: Option<i64>,
     /// The numbers of the contexts that were listed: the main one under the empty name.
@@ -35,11 +49,23 @@ pub(crate) struct Workshop {
 impl Workshop {
     /// Makes one. `explicit_epoch` is the `SOURCE_DATE_EPOCH` of the request; without it that of the
     /// settings counts.
-    pub(crate) fn new(store: ImageStore, archive: ArchiveSettings, explicit_epoch: Option<i64>) -> Self {
+    pub(crate) fn new(
+        store: ImageStore,
+        cache: StatCache,
+        remotes: Remotes,
+        archive: ArchiveSettings,
+        explicit_epoch: Option<i64>,
+    ) -> Self {
+        let (turns, made) = Default::default();
         Self {
-            sources: Sources::new(store.clone()),
+            sources: Sources::new(store.clone(), cache),
             store,
             compression: archive.compression,
+            no_cache: false,
+            remotes,
+            ahead: None,
+            turns,
+            made,
             timestamps: archive.timestamps,
             explicit_epoch: explicit_epoch.or(archive.source_date_epoch),
             listed: Arc::default(),

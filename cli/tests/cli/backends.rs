@@ -104,3 +104,44 @@ fn the_preflight_says_why_a_push_would_be_refused() {
     assert!(outcome.stdout.contains("403") && outcome.stdout.contains("docker login"), "{outcome:#?}");
     sandbox.run(&["backends", "check", "--push", "Not A Reference"]).refused(2, &["invalid image reference"]);
 }
+
+/// Puts a credential helper and docker's configuration into a sandbox; gives back its `PATH`.
+fn with_helper(sandbox: &Sandbox, script: &str, config: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    sandbox.write("bin/docker-credential-mine", &format!("#!/bin/sh\n{script}\n"));
+    let executable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(sandbox.path("bin/docker-credential-mine"), executable).expect("executable");
+    std::fs::create_dir_all(sandbox.home().join(".docker")).expect("directory");
+    std::fs::write(sandbox.home().join(".docker/config.json"), config).expect("configuration");
+    format!("{}:{}", sandbox.path("bin").display(), std::env::var("PATH").unwrap_or_default())
+}
+
+#[test]
+fn the_preflight_names_the_helper_that_a_credential_comes_from() {
+    let sandbox = Sandbox::with(&[]);
+    let (host, _seen) = registry("202 Accepted");
+    let answer =
+        r#"read server; test "$1" = get && echo "{\"Username\":\"me-$server\",\"Secret\":\"hush\"}""#;
+    let path = with_helper(&sandbox, answer, r#"{"credsStore":"mine"}"#);
+    let command = ["backends", "check", "--push", &format!("{host}/acme/app")];
+    let outcome = sandbox.run_with(&command, &[("PATH", &path)]);
+    let text = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert!(text.contains(&format!("user `me-{host}`, from the helper `mine` (`credsStore` of `")), "{text}");
+    assert!(!text.contains("hush"), "{text}");
+}
+
+#[test]
+fn a_helper_that_fails_is_named_with_its_own_words_and_does_not_stop_the_rest() {
+    let sandbox = Sandbox::with(&[]);
+    let (host, _seen) = registry("202 Accepted");
+    // `u:hush`
+    let config = format!(r#"{{"credsStore":"mine","auths":{{"{host}":{{"auth":"dTpodXNo"}}}}}}"#);
+    let path = with_helper(&sandbox, "echo 'the keychain is locked'; exit 1", &config);
+    let command = ["backends", "check", "--push", &format!("{host}/acme/app")];
+    let outcome = sandbox.run_with(&command, &[("PATH", &path)]);
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    assert!(outcome.stdout.contains(&format!("user `u`, from the entry `{host}`")), "{outcome:#?}");
+    assert!(outcome.stderr.contains("the helper `mine`"), "{outcome:#?}");
+    assert!(outcome.stderr.contains("the keychain is locked"), "{outcome:#?}");
+    assert!(!format!("{outcome:?}").contains("hush"), "{outcome:#?}");
+}

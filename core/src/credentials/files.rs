@@ -215,6 +215,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_empty_entry_hides_no_other() {
+        let auth = r#"{"auth":"dTpzZWNyZXQ="}"#;
+        let config = format!(r#"{{"auths":{{"a.io/acme":{{}},"https://a.io":{auth}}}}}"#);
+        assert_eq!(find(&config, "a.io", "acme/app").await.0.as_deref(), Some("u:secret"));
+        let plain = r#"{"auths":{"a.io":{"username":"u","password":"secret"}}}"#;
+        assert_eq!(find(plain, "a.io", "acme/app").await.0.as_deref(), Some("u:secret"));
+    }
+
+    #[tokio::test]
     async fn a_failing_helper_is_named_and_does_not_disable_the_rest() {
         let config = r#"{"auths":{"a.io":{"auth":"dTpzZWNyZXQ="}},"credsStore":"windlass-none","credHelpers":{"a.io":"../evil"}}"#;
         let (found, problems) = find(config, "a.io", "x").await;

@@ -6,6 +6,7 @@ use super::instruction::{Instruction, InstructionKind};
 use super::plan::{Base, PlanInput, StagePlan};
 use super::{Dockerfile, Location};
 use crate::Result;
+use crate::request::BuildRequest;
 
 /// Something that a stage takes from elsewhere.
 pub(super) struct Source {
@@ -53,6 +54,23 @@ pub(super) fn add_sources(
             .try_for_each(add),
         _ => Ok(()),
     }
+}
+
+/// All texts that a variable of some stage may have: what was given, and every default and ENV as it is
+/// written.
+pub(super) fn expandable_values<'a>(dockerfile: &'a Dockerfile, request: &'a BuildRequest) -> Vec<&'a str> {
+    let mut values: Vec<&str> = request.build_args.values().map(String::as_str).collect();
+    let stages = dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
+    for instruction in dockerfile.global_arguments.iter().chain(stages) {
+        match &instruction.kind {
+            InstructionKind::Arg(arguments) => {
+                values.extend(arguments.iter().filter_map(|argument| argument.default.as_deref()));
+            }
+            InstructionKind::Env(pairs) => values.extend(pairs.iter().map(|(_, value)| value.as_str())),
+            _ => {}
+        }
+    }
+    values
 }
 
 /// Refuses stages that need each other, as BuildKit does even where the target needs neither.

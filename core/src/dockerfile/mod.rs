@@ -23,6 +23,7 @@ mod parse;
 mod pattern;
 mod plan;
 mod predefined;
+mod remote;
 mod source;
 mod substitution;
 mod words;
@@ -37,6 +38,7 @@ pub use instruction::{Argument, CommandLine, Copy, Healthcheck, Instruction, Ins
 pub use named_context::find_context;
 pub use plan::{Base, PlanInput, PlannedStage, ResolvedStage, StagePlan, base_images, plan};
 pub use predefined::{is_proxy_argument, platform_arguments};
+pub use remote::{GitSource, RemoteSource, is_commit, unpinned_sources};
 pub use source::{Location, Source};
 
 use crate::Result;

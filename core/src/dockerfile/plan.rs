@@ -374,7 +374,7 @@ pub fn base_images(request: &BuildRequest) -> Result<Vec<Reference>> {
     Ok(images)
 }
 
-fn read(request: &BuildRequest) -> Result<Option<Dockerfile>> {
+pub(super) fn read(request: &BuildRequest) -> Result<Option<Dockerfile>> {
     let (content, shown) = (&request.dockerfile.content, &request.dockerfile.shown);
     if Dockerfile::is_foreign(content, shown)? {
         return Ok(None);

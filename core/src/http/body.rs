@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use reqwest::Response;
 
-use super::client::describe_failure;
+use super::failure::describe_failure;
 use super::retry::Failure;
 use crate::error::{Error, ErrorKind};
 
 /// How long a server may say nothing while it sends, where no setting says otherwise.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
+pub const IDLE_LIMIT: Duration = Duration::from_secs(60);
 /// So much of an error page is read; what the user sees of it is shorter.
 const EXCERPT_LIMIT_BYTES: u64 = 16 * 1024;
 
@@ -18,7 +18,7 @@ const EXCERPT_LIMIT_BYTES: u64 = 16 * 1024;
 ///
 /// # Errors
 /// A transient failure if the connection breaks, or nothing arrives for as long as `silence`.
-pub(crate) async fn next_piece(
+pub async fn next_piece(
     server: &str,
     response: &mut Response,
     silence: Duration,

@@ -1,13 +1,10 @@
 //! The one HTTP client set-up: rustls with the ring provider, and the roots of the platform.
 
-use std::error::Error as StdError;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, Identity, redirect};
 
-use super::retry::Failure;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 
 /// How a client talks to its servers.
@@ -17,6 +14,9 @@ pub struct HttpSettings {
     pub ca_files: Vec<PathBuf>,
     /// A file with our own certificate and key, PEM, for servers that ask for one.
     pub identity_files: Vec<PathBuf>,
+    /// Trust the system's certificate authorities as well. Default: yes. To read them takes 10 ms, which
+    /// one who talks plain http can do without; redirections to https are then not followed.
+    pub system_roots: bool,
     /// Accept any certificate. Default: no.
     pub insecure: bool,
     /// Go through the proxy of the environment (`HTTPS_PROXY`, `NO_PROXY`). Default: yes.
@@ -33,6 +33,7 @@ impl Default for HttpSettings {
         Self {
             ca_files: Vec::new(),
             identity_files: Vec::new(),
+            system_roots: true,
             insecure: false,
             proxy: true,
             follow_redirects: true,
@@ -52,9 +53,10 @@ impl HttpSettings {
         let mut builder = Client::builder()
             .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(self.connect_timeout)
-            .redirect(match self.follow_redirects {
-                true => redirect::Policy::limited(10),
-                false => redirect::Policy::none(),
+            .redirect(match (self.follow_redirects, self.system_roots) {
+                (true, true) => redirect::Policy::limited(MOST_REDIRECTIONS),
+                (true, false) => redirect::Policy::custom(follow_plain),
+                (false, _) => redirect::Policy::none(),
             })
             .tcp_keepalive(Duration::from_secs(30))
             .danger_accept_invalid_certs(self.insecure);
@@ -73,7 +75,10 @@ impl HttpSettings {
             }
             roots.extend(certificates);
         }
-        builder = builder.tls_certs_merge(roots);
+        builder = match self.system_roots {
+            true => builder.tls_certs_merge(roots),
+            false => builder.tls_certs_only(roots),
+        };
         if let Some(identity) = self.identity()? {
             builder = builder.identity(identity);
         }
@@ -96,100 +101,20 @@ impl HttpSettings {
     }
 }
 
-/// Turns a failed exchange into ours: `server` could not be reached, or the exchange broke off.
-/// The cause is the last link of the chain, which is what the user needs: `connection refused`.
-pub fn describe_failure(server: &str, error: reqwest::Error) -> Failure {
-    let error = error.without_url();
-    // Neither an address without a listener nor a name without an address is likely to change.
-    let refused = has_io_error(&error, io::ErrorKind::ConnectionRefused) || is_unknown_name(&error);
-    let tls = tls_cause(&error);
-    let message = if error.is_connect() {
-        format!("could not reach `{server}`")
-    } else if error.is_timeout() {
-        format!("`{server}` did not answer in time")
-    } else if error.is_builder() {
-        return Error::new(ErrorKind::InvalidInput, format!("could not form a request to `{server}`"))
-            .with_source(error)
-            .into();
-    } else {
-        format!("the exchange with `{server}` broke off")
-    };
-    let kind =
-        if error.is_timeout() && !error.is_connect() { ErrorKind::TimedOut } else { ErrorKind::Unavailable };
-    let cause = root_cause(&error);
-    let failed = Error::new(kind, message).with_source(cause);
-    match tls {
-        Tls::NotSpoken => failed
-            .with_hint(format!(
-                "if `{server}` speaks plain http, set `registries.\"{server}\".plain-http = true`"
-            ))
-            .into(),
-        Tls::BadCertificate => failed
-            .with_hint(format!("name its certificate authority: `registries.\"{server}\".ca-file = \"...\"`"))
-            .into(),
-        Tls::Fine => Failure::Transient { error: failed, retry_after: None, refused },
+/// So many redirections are followed.
+const MOST_REDIRECTIONS: usize = 10;
+
+fn follow_plain(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    match attempt.url().scheme() {
+        "https" => attempt.stop(),
+        _ if attempt.previous().len() > MOST_REDIRECTIONS => attempt.error("too many redirects"),
+        _ => attempt.follow(),
     }
-}
-
-enum Tls {
-    Fine,
-    NotSpoken,
-    BadCertificate,
-}
-
-/// What a repetition cannot change: a server without TLS, a certificate nobody vouches for.
-fn tls_cause(error: &reqwest::Error) -> Tls {
-    let found = chain(error).find_map(|cause| {
-        let mut cause = cause;
-        // I/O errors leave what they wrap out of the chain.
-        while let Some(inner) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            cause = inner;
-        }
-        cause.downcast_ref::<rustls::Error>().cloned()
-    });
-    match found {
-        Some(rustls::Error::InvalidCertificate(_)) => Tls::BadCertificate,
-        Some(rustls::Error::InvalidMessage(_)) => Tls::NotSpoken,
-        _ => Tls::Fine,
-    }
-}
-
-fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
-}
-
-fn has_io_error(error: &reqwest::Error, kind: io::ErrorKind) -> bool {
-    chain(error).any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == kind))
-}
-
-/// hyper's resolver has no type for this, only words.
-fn is_unknown_name(error: &reqwest::Error) -> bool {
-    error.is_connect() && chain(error).any(|cause| cause.to_string().starts_with("dns error"))
-}
-
-fn root_cause(error: &reqwest::Error) -> String {
-    chain(error).last().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn a_refused_connection_says_so() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-        let address = listener.local_addr().expect("address").to_string();
-        drop(listener);
-        let client = HttpSettings { proxy: false, ..HttpSettings::default() }.client().expect("client");
-        let error = client.get(format!("http://{address}/v2/")).send().await.expect_err("nobody listens");
-        let Failure::Transient { error, refused, .. } = describe_failure(&address, error) else {
-            panic!("may be tried again")
-        };
-        assert!(refused);
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert_eq!(error.message(), format!("could not reach `{address}`"));
-        assert!(error.source().expect("cause").to_string().contains("refused"), "{error:?}");
-    }
 
     #[test]
     fn a_missing_certificate_file_is_named() {

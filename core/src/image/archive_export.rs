@@ -52,6 +52,19 @@ pub fn write_archive(
     out: impl Write,
     job: &Job,
 ) -> Result<()> {
+    write_shown(store, images, form, out, "the image archive", job)
+}
+
+/// As [`write_archive`], with what errors call the archive.
+fn write_shown(
+    store: &ImageStore,
+    images: &[NamedImage],
+    form: ArchiveForm,
+    out: impl Write,
+    shown: &str,
+    job: &Job,
+) -> Result<()> {
+    let write_failed = |error| write_failed(shown, error);
     let docker = match form {
         ArchiveForm::Docker => Some(docker_manifest(store, images)?),
         ArchiveForm::Oci => None,
@@ -96,7 +109,7 @@ pub fn save_archive(
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(parent)
         .or_error(ErrorKind::LocalIo, failed)?;
-    write_archive(store, images, form, file.as_file(), job)?;
+    write_shown(store, images, form, file.as_file(), &format!("`{}`", dest.display()), job)?;
     file.as_file().sync_data().or_error(ErrorKind::LocalIo, failed)?;
     file.persist(dest).map_err(|error| error.error).or_error(ErrorKind::LocalIo, failed)?;
     Ok(())
@@ -126,8 +139,8 @@ fn docker_manifest(store: &ImageStore, images: &[NamedImage]) -> Result<Vec<u8>>
     Ok(to_bytes(&entries))
 }
 
-fn write_failed(error: std::io::Error) -> Error {
+fn write_failed(shown: &str, error: std::io::Error) -> Error {
     recover(error, |error| {
-        Error::new(ErrorKind::LocalIo, "could not write the image archive").with_source(error)
+        Error::new(ErrorKind::LocalIo, format!("could not write {shown}")).with_source(error)
     })
 }

@@ -167,7 +167,7 @@ impl ImageStore {
 
     /// Writes something that has its own checksum: without waiting for the disk, and what a crash
     /// leaves of it counts as none.
-    fn write_cached(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+    pub(super) fn write_cached(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         let write = || {
             if let Some(directory) = path.parent() {
                 fs::create_dir_all(directory)?;

@@ -59,8 +59,12 @@ impl ImageStore {
             pruned.blobs += 1;
             pruned.size_bytes += metadata.len();
         }
-        for records in ["origins", "indexes"] {
-            for entry in fs::read_dir(self.dir().join(records))? {
+        for records in ["origins", "indexes", "files"] {
+            let directory = match fs::read_dir(self.dir().join(records)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                directory => directory?,
+            };
+            for entry in directory {
                 let entry = entry?;
                 let name = entry.file_name();
                 let name = name.to_string_lossy();

@@ -61,6 +61,27 @@ pub async fn push(
     Ok(summary)
 }
 
+/// Sends one layer of an image that is still being made; [`push`] finds it there later. The layer is
+/// in the store, or known to be at a registry.
+///
+/// # Errors
+/// As [`push`].
+pub async fn push_layer(
+    client: &RegistryClient,
+    store: &ImageStore,
+    repository: &Reference,
+    layer: &Descriptor,
+    step: &Step,
+    job: &Job,
+) -> Result<()> {
+    if is_elsewhere(layer) {
+        return Ok(());
+    }
+    let mut summary =
+        PushSummary { digest: layer.digest, uploaded: 0, uploaded_bytes: 0, mounted: 0, existed: 0 };
+    Push { client, store, step, job, counts: Mutex::new(&mut summary) }.blob(repository, layer, job).await
+}
+
 struct Push<'a> {
     client: &'a RegistryClient,
     store: &'a ImageStore,
@@ -154,7 +175,10 @@ impl Push<'_> {
             BlobSource::Registries(elsewhere)
         };
         let pushed = client.push_blob(repository, blob, &source, from, self.step, job).await?;
-        store.record_origin(&blob.digest, repository)?;
+        // Only a hint: a store that cannot be written is no reason to fail after the blob is there.
+        if let Err(error) = store.record_origin(&blob.digest, repository) {
+            tracing::debug!(digest = %blob.digest, %error, "the origin is not remembered");
+        }
         self.count(blob, pushed);
         Ok(())
     }

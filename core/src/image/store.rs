@@ -5,6 +5,7 @@
 //! references/HEX.json   one file a reference: its name and descriptor
 //! origins/HEX           the repositories that are known to have a blob, one a line
 //! indexes/HEX           what is in a layer (see `layer_index`)
+//! memos/HEX             layers that were made, by what they are made of (see `layer_memo`)
 //! incoming/             blobs that are being written; each locked by its writer
 //! lock                  shared by everyone who has the store open, exclusive while blobs are removed
 //! ```
@@ -299,8 +300,10 @@ fn sweep_incoming(dir: &Path) {
         let abandoned = || File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
         if old && abandoned() {
             let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let remove = if is_directory { fs::remove_dir_all } else { fs::remove_file };
-            let _ = remove(entry.path());
+            let _ = match is_directory {
+                true => fs::remove_dir_all(entry.path()),
+                false => fs::remove_file(entry.path()),
+            };
         }
     }
 }

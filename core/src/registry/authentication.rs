@@ -61,6 +61,9 @@ pub(super) struct Authenticator {
 #[derive(Debug, Default)]
 struct State {
     challenge: Option<Challenge>,
+    /// What the registry wants tokens to be for, besides what we need, by what we need: its own names
+    /// of repositories may be others than those in addresses.
+    asked: HashMap<Vec<String>, Vec<String>>,
     tokens: HashMap<Vec<String>, Token>,
     lookups: HashMap<String, Arc<Lookup>>,
 }
@@ -100,6 +103,11 @@ impl Authenticator {
         let words = scope.words();
         if state.tokens.get(&words).is_some_and(|token| Some(&token.header) == refused) {
             state.tokens.remove(&words);
+        }
+        if let Challenge::Bearer { scope: Some(asked), .. } = &challenge {
+            let asked = asked.split_whitespace().filter(|asked| !covers(&words, asked));
+            let asked = asked.map(str::to_owned).collect();
+            state.asked.insert(words, asked);
         }
         state.challenge = Some(challenge.clone());
         let header = self.answer(&mut state, &challenge, endpoint, scope, job).await?;
@@ -168,13 +176,14 @@ impl Authenticator {
                 Ok(Some(basic(username, password)?))
             }
             (Challenge::Basic, _) => Ok(None),
-            (Challenge::Bearer { realm, service, scope: asked }, credential) => {
+            (Challenge::Bearer { realm, service, .. }, credential) => {
                 let words = scope.words();
                 let now = Instant::now();
                 if let Some(token) = state.tokens.get(&words).filter(|token| token.renew_at > now) {
                     return Ok(Some(token.header.clone()));
                 }
-                let wanted = if words.is_empty() { asked.iter().cloned().collect() } else { words.clone() };
+                let asked = state.asked.get(&words).into_iter().flatten().cloned();
+                let wanted: Vec<String> = words.iter().cloned().chain(asked).collect();
                 let token = token::fetch(endpoint, realm, service.as_deref(), &wanted, credential).await?;
                 let header = token.header.clone();
                 state.tokens.insert(words, token);
@@ -182,6 +191,15 @@ impl Authenticator {
             }
         }
     }
+}
+
+/// Says whether what we ask for holds what a registry wants to be asked for: the same repository,
+/// and no action that is missing.
+fn covers(words: &[String], asked: &str) -> bool {
+    let Some((name, actions)) = asked.rsplit_once(':') else { return asked.is_empty() };
+    words.iter().filter_map(|word| word.rsplit_once(':')).any(|(own_name, own_actions)| {
+        own_name == name && actions.split(',').all(|action| own_actions.split(',').any(|own| own == action))
+    })
 }
 
 /// `Authorization: Basic …`, marked so that it is never printed.
@@ -204,6 +222,20 @@ mod tests {
         let mount = Scope { mount_from: Some("base".to_owned()), ..Scope::push("a/b") };
         assert_eq!(mount.words(), ["repository:a/b:pull,push", "repository:base:pull"]);
         assert!(Scope::default().words().is_empty());
+    }
+
+    #[test]
+    fn knows_what_it_asks_for_already() {
+        let words = Scope::push("a/b").words();
+        for (asked, covered) in [
+            ("repository:a/b:pull", true),
+            ("repository:a/b:push,pull", true),
+            ("repository:a/b:pull,push,delete", false),
+            ("repository:docker-local/a/b:pull", false),
+            ("registry:catalog:*", false),
+        ] {
+            assert_eq!(covers(&words, asked), covered, "{asked}");
+        }
     }
 
     #[test]

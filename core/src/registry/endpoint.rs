@@ -1,5 +1,6 @@
 //! One registry as it is reached: its address, and the HTTP client for it.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,8 +20,10 @@ pub(super) struct Endpoint {
     /// `https://host/v2/`
     pub(super) base: Url,
     /// The client with the certificates for it.
-    pub(super) http: Client,
+    http: Client,
     settings: HttpSettings,
+    /// The client for where a registry without TLS sends us on to with TLS.
+    secure_http: Arc<OnceLock<Client>>,
     /// How long it may take to answer.
     pub(super) answer_timeout: Duration,
     /// How long a transfer may stand still.
@@ -45,6 +48,8 @@ impl Endpoint {
             ca_files: host.ca_file.iter().cloned().collect(),
             identity_files: host.client_certificate.iter().chain(&host.client_key).cloned().collect(),
             insecure: host.insecure,
+            // Neither it nor a proxy is talked to with TLS.
+            system_roots: scheme == "https" || !is_loopback(registry),
             // As Go programs do: a proxy is never asked for this machine.
             proxy: !is_loopback(registry),
             follow_redirects: true,
@@ -55,18 +60,40 @@ impl Endpoint {
             base,
             http: http_settings.client()?,
             settings: http_settings,
+            secure_http: Arc::default(),
             answer_timeout: settings.answer_timeout,
             silence_timeout: settings.silence_timeout,
             blob_answer_timeout: settings.blob_answer_timeout,
         })
     }
 
+    /// The client for an address: the registry, or where it sends us.
+    ///
+    /// # Errors
+    /// As [`Endpoint::new`].
+    pub(super) fn client(&self, url: &Url) -> Result<Client> {
+        if url.scheme() != "https" || self.settings.system_roots {
+            return Ok(self.http.clone());
+        }
+        if let Some(client) = self.secure_http.get() {
+            return Ok(client.clone());
+        }
+        let client = self.settings_for(url).client()?;
+        Ok(self.secure_http.get_or_init(|| client).clone())
+    }
+
     /// A client for requests with a secret in their body: it goes nowhere but where it is told to.
     ///
     /// # Errors
     /// As [`Endpoint::new`].
-    pub(super) fn http_without_redirects(&self) -> Result<Client> {
-        HttpSettings { follow_redirects: false, ..self.settings.clone() }.client()
+    pub(super) fn client_without_redirects(&self, url: &Url) -> Result<Client> {
+        HttpSettings { follow_redirects: false, ..self.settings_for(url) }.client()
+    }
+
+    /// Who is not the registry may need TLS and a proxy where the registry does not.
+    fn settings_for(&self, url: &Url) -> HttpSettings {
+        let proxy = !is_loopback(url.host_str().unwrap_or_default());
+        HttpSettings { system_roots: true, proxy, ..self.settings.clone() }
     }
 
     /// The address of something in a repository: `manifests/latest`.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Body, Method, Response, StatusCode};
 use tokio::time::Instant;
 use url::Url;
@@ -91,6 +91,34 @@ impl RegistryClient {
         }
     }
 
+    /// As [`RegistryClient::exchange`], and reads the body of a success, which is small; one that
+    /// breaks off is asked for again.
+    pub(super) async fn exchange_document(
+        &self,
+        request: &Request<'_>,
+        limit_bytes: u64,
+        job: &Job,
+    ) -> Result<Result<(HeaderMap, Bytes), Refusal>> {
+        let mut attempts = self.inner.settings.retry.attempts(format!("`{}`", request.server()), job);
+        loop {
+            let attempt = async {
+                match self.exchange_once(request, job).await? {
+                    Answer::Refused(refusal) => Ok(Err(refusal)),
+                    Answer::Success(response) => {
+                        let headers = response.headers().clone();
+                        let server = request.server();
+                        let body = request.endpoint.read_capped(response, &server, limit_bytes).await?;
+                        Ok(Ok((headers, body)))
+                    }
+                }
+            };
+            match job.run(async { Ok(attempt.await) }).await? {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => attempts.again(failure).await?,
+            }
+        }
+    }
+
     /// Sends a request once; again only to show who we are.
     pub(super) async fn exchange_once(&self, request: &Request<'_>, job: &Job) -> Result<Answer, Failure> {
         let authenticator = &self.inner.authenticator;
@@ -115,7 +143,9 @@ impl RegistryClient {
         }
         let refusal = Refusal::read(response, &request.server(), endpoint).await;
         if refusal.is_transient() {
-            return Err(refusal.into_failure(&format!("`{}` is not available", request.server()), true));
+            let lookup = authenticator.lookup(endpoint, &scope.repository, job).await?;
+            let message = format!("`{}` is not available", request.server());
+            return Err(refusal.into_failure(&message, lookup.found.is_some()));
         }
         Ok(Answer::Refused(refusal))
     }
@@ -155,10 +185,14 @@ async fn send(request: &Request<'_>, authorization: Option<&HeaderValue>) -> Res
     if let Some(authorization) = authorization {
         headers.insert(AUTHORIZATION, authorization.clone());
     }
-    let builder = request.endpoint.http.request(request.method.clone(), request.url.clone()).headers(headers);
+    let client = request.endpoint.client(&request.url)?;
+    let builder = client.request(request.method.clone(), request.url.clone()).headers(headers);
     let server = request.server();
     match &request.payload {
-        Payload::Empty => request.endpoint.send(builder, &server).await,
+        Payload::Empty => {
+            let answer = request.endpoint.send(builder, &server).await?;
+            follow_to_tls(request, answer).await
+        }
         Payload::Bytes(bytes) => request.endpoint.send(builder.body(bytes.clone()), &server).await,
         Payload::Stream(source) => {
             let sent = Arc::new(AtomicU64::new(0));
@@ -166,6 +200,17 @@ async fn send(request: &Request<'_>, authorization: Option<&HeaderValue>) -> Res
             watch(answer, *source, &sent, request.endpoint, &server).await
         }
     }
+}
+
+/// Goes on to where a registry without TLS sends us with TLS: its own client has no roots for that.
+async fn follow_to_tls(request: &Request<'_>, answer: Response) -> Result<Response, Failure> {
+    let location = answer.headers().get(LOCATION).and_then(|to| answer.url().join(to.to_str().ok()?).ok());
+    let asks = matches!(request.method, Method::GET | Method::HEAD) && answer.status().is_redirection();
+    let Some(to) = location.filter(|to| asks && to.scheme() == "https") else { return Ok(answer) };
+    let server = to.host_str().unwrap_or_default().to_owned();
+    let client = request.endpoint.client(&to)?;
+    let onward = client.request(request.method.clone(), to).headers(request.headers.clone());
+    request.endpoint.send(onward, &server).await
 }
 
 /// Waits for the answer to a request with a large body, as long as bytes keep going out.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::RegistryClient;
 use super::authentication::Scope;
+use super::endpoint::Endpoint;
 use super::exchange::{Answer, Payload, Request};
 use crate::backend::Job;
 use crate::digest::Digest;
@@ -114,24 +115,13 @@ impl RegistryClient {
     }
 
     async fn manifest_at(&self, reference: &Reference, job: &Job) -> Result<(Descriptor, Bytes)> {
-        let response =
-            match self.ask(Method::GET, reference, Scope::pull(reference.repository()), job).await? {
-                Answer::Success(response) => response,
-                Answer::Refused(refusal) => return Err(self.not_asked(refusal, reference, job).await),
-            };
-        let announced = digest_header(response.headers());
-        let media_type = media_type(response.headers());
-        let registry = reference.registry();
-        let endpoint = self.endpoint(registry)?;
-        // A body that breaks off is fetched anew by the caller's next build; it is a few KiB.
-        let bytes = job
-            .run(async {
-                endpoint
-                    .read_capped(response, registry, DOCUMENT_LIMIT_BYTES)
-                    .await
-                    .map_err(|f| f.into_error())
-            })
-            .await?;
+        let endpoint = self.endpoint(reference.registry())?;
+        let request = question(&endpoint, Method::GET, reference, Scope::pull(reference.repository()));
+        let (headers, bytes) = match self.exchange_document(&request, DOCUMENT_LIMIT_BYTES, job).await? {
+            Ok(answer) => answer,
+            Err(refusal) => return Err(self.not_asked(refusal, reference, job).await),
+        };
+        let (announced, media_type) = (digest_header(&headers), media_type(&headers));
         let digest = Digest::of(&bytes);
         check_digest(reference, digest)?;
         if announced.is_some_and(|announced| announced != digest) {
@@ -243,10 +233,7 @@ impl RegistryClient {
 
     async fn ask(&self, method: Method, reference: &Reference, scope: Scope, job: &Job) -> Result<Answer> {
         let endpoint = self.endpoint(reference.registry())?;
-        let url = endpoint.url(reference.repository(), &format!("manifests/{}", name_of(reference)));
-        let accept = HeaderValue::from_str(&ACCEPTED_DOCUMENTS.join(", ")).expect("media types are ASCII");
-        let request = Request::new(&endpoint, scope, method, url).header(ACCEPT, accept);
-        self.exchange(&request, job).await
+        self.exchange(&question(&endpoint, method, reference, scope), job).await
     }
 
     async fn optional_manifest(&self, reference: &Reference, job: &Job) -> Result<Option<Descriptor>> {
@@ -267,6 +254,13 @@ impl RegistryClient {
             Err(error) => error,
         }
     }
+}
+
+/// The question for a manifest or index.
+fn question<'a>(endpoint: &'a Endpoint, method: Method, reference: &Reference, scope: Scope) -> Request<'a> {
+    let url = endpoint.url(reference.repository(), &format!("manifests/{}", name_of(reference)));
+    let accept = HeaderValue::from_str(&ACCEPTED_DOCUMENTS.join(", ")).expect("media types are ASCII");
+    Request::new(endpoint, scope, method, url).header(ACCEPT, accept)
 }
 
 /// The descriptor in the head of an answer; `None` if something is missing.

@@ -34,6 +34,8 @@ mod upload;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Semaphore;
+
 pub use manifests::Ping;
 pub use preflight::{Authentication, PushCheck, ShownCredential, ShownToken};
 pub use settings::{HostSettings, RegistrySettings};
@@ -57,6 +59,8 @@ struct Inner {
     endpoints: Mutex<HashMap<String, Endpoint>>,
     mirrors_down: Mutex<HashSet<String>>,
     forms: Mutex<HashMap<String, Form>>,
+    /// Permits for blobs that are being sent: asking for them is not limited by it.
+    sending: Semaphore,
 }
 
 impl RegistryClient {
@@ -69,12 +73,14 @@ impl RegistryClient {
         mirrors::settle(&mut settings)?;
         let authenticator = Authenticator::new(settings.credentials.clone());
         let hosts: Vec<String> = settings.hosts.keys().cloned().collect();
+        let sending = Semaphore::new(settings.concurrency.clamp(1, Semaphore::MAX_PERMITS));
         let inner = Inner {
             settings,
             authenticator,
             endpoints: Mutex::default(),
             mirrors_down: Mutex::default(),
             forms: Mutex::default(),
+            sending,
         };
         let client = Self { inner: Arc::new(inner) };
         hosts.iter().try_for_each(|host| client.endpoint(host).map(drop))?;

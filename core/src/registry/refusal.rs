@@ -20,6 +20,8 @@ pub(super) struct Refusal {
     registry: String,
     words: String,
     retry_after: Option<Duration>,
+    /// What to do about it, where the page says more than its status.
+    hint: Option<String>,
 }
 
 impl Refusal {
@@ -28,6 +30,7 @@ impl Refusal {
         let status = response.status();
         let retry_after = retry_after(response.headers(), jiff::Timestamp::now());
         let body = read_excerpt(server, response, endpoint.silence_timeout).await;
+        let hint = transport_hint(&String::from_utf8_lossy(&body), &endpoint.registry);
         let (codes, text) = understand(&body);
         let mut words = format!("`{server}` answered {}", status.as_u16());
         match (text.is_empty(), status.canonical_reason()) {
@@ -35,7 +38,7 @@ impl Refusal {
             (true, Some(reason)) => words = format!("{words} {reason}"),
             (true, None) => {}
         }
-        Self { status, codes, registry: endpoint.registry.clone(), words, retry_after }
+        Self { status, codes, registry: endpoint.registry.clone(), words, retry_after, hint }
     }
 
     /// Says whether the registry may answer otherwise in a moment.
@@ -73,12 +76,14 @@ impl Refusal {
             registry => format!("docker login {registry}"),
         };
         let hint = match (kind, known) {
+            _ if self.hint.is_some() => self.hint,
+            // Docker Hub and others count by address those whom they do not know.
+            (_, false) if self.status == StatusCode::TOO_MANY_REQUESTS => {
+                Some(format!("run `{login}`: registries let accounts do more than strangers"))
+            }
             (ErrorKind::Denied, false) => Some(format!("run `{login}`: there are no credentials for it")),
             (ErrorKind::Denied, true) => {
                 Some(format!("check that your account may do this, or run `{login}` with another one"))
-            }
-            _ if self.words.contains("HTTP request to an HTTPS server") => {
-                Some(format!("it speaks https: set `registries.\"{registry}\".plain-http = false`"))
             }
             _ => None,
         };
@@ -88,6 +93,23 @@ impl Refusal {
             None => error,
         }
     }
+}
+
+/// What servers say to those who come without TLS, or without a certificate: Go's, nginx, Jetty.
+fn transport_hint(page: &str, registry: &str) -> Option<String> {
+    let says = |words: &[&str]| words.iter().any(|words| page.contains(words));
+    if says(&[
+        "HTTP request to an HTTPS server",
+        "plain HTTP request was sent to HTTPS port",
+        "combination of host and port requires TLS",
+    ]) {
+        return Some(format!("it speaks https: set `registries.\"{registry}\".plain-http = false`"));
+    }
+    says(&["No required SSL certificate was sent"]).then(|| {
+        format!(
+            "it wants our certificate: set `registries.\"{registry}\".client-certificate` and `.client-key`"
+        )
+    })
 }
 
 /// Reads an error document, or else takes the beginning of the page as it is.
@@ -124,6 +146,20 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn knows_who_speaks_https() {
+        for (page, found) in [
+            ("Client sent an HTTP request to an HTTPS server.\n", Some("plain-http = false")),
+            ("<h1>400</h1>The plain HTTP request was sent to HTTPS port", Some("plain-http = false")),
+            ("<center>No required SSL certificate was sent</center>", Some("client-certificate")),
+            ("<h1>400 Bad Request</h1>", None),
+        ] {
+            let hint = transport_hint(page, "r.io");
+            assert_eq!(hint.is_some(), found.is_some(), "{page}");
+            assert!(hint.unwrap_or_default().contains(found.unwrap_or_default()), "{page}");
+        }
+    }
 
     #[test]
     fn reads_error_documents_and_other_pages() {

@@ -8,7 +8,7 @@ use url::Url;
 use super::RegistryClient;
 use super::authentication::Scope;
 use super::endpoint::Endpoint;
-use super::exchange::{Answer, Request};
+use super::exchange::Request;
 use crate::backend::Job;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::reference::Reference;
@@ -53,22 +53,15 @@ impl RegistryClient {
         job: &Job,
     ) -> Result<(Vec<String>, Option<Url>)> {
         let request = Request::new(endpoint, Scope::pull(repository.repository()), Method::GET, url.clone());
-        let response = match self.exchange(&request, job).await? {
-            Answer::Success(response) => response,
-            Answer::Refused(refusal) => {
+        let (headers, body) = match self.exchange_document(&request, PAGE_LIMIT_BYTES, job).await? {
+            Ok(answer) => answer,
+            Err(refusal) => {
                 let message = format!("could not list the tags of `{}`", repository.name());
                 return Err(self.refused(refusal, &message, endpoint, repository.repository(), job).await);
             }
         };
         let registry = repository.registry();
-        let next = next_page(&url, response.headers()).filter(|next| endpoint.owns(next));
-        let read = async {
-            endpoint
-                .read_capped(response, registry, PAGE_LIMIT_BYTES)
-                .await
-                .map_err(|failure| failure.into_error())
-        };
-        let body = job.run(read).await?;
+        let next = next_page(&url, &headers).filter(|next| endpoint.owns(next));
         let page: Page = serde_json::from_slice(&body).or_error(ErrorKind::UnexpectedAnswer, || {
             format!("`{registry}` answered something other than a list of tags")
         })?;

@@ -68,9 +68,9 @@ pub(super) async fn fetch(
     }
     let exchange = Exchange { endpoint, realm, service, words, server, known: credential.is_some() };
     match credential {
-        None => exchange.ask(exchange.get()).await,
+        None => exchange.ask(exchange.get()?).await,
         Some(Credential::Password { username, password }) => {
-            exchange.ask(exchange.get().header(AUTHORIZATION, basic(username, password)?)).await
+            exchange.ask(exchange.get()?.header(AUTHORIZATION, basic(username, password)?)).await
         }
         Some(Credential::IdentityToken(secret)) => match exchange.once(exchange.post(secret)?).await? {
             Err(refusal)
@@ -82,7 +82,7 @@ pub(super) async fn fetch(
                         | StatusCode::BAD_REQUEST
                 ) =>
             {
-                exchange.ask(exchange.get().header(AUTHORIZATION, basic(TOKEN_USER, secret)?)).await
+                exchange.ask(exchange.get()?.header(AUTHORIZATION, basic(TOKEN_USER, secret)?)).await
             }
             Err(refusal) => Err(exchange.refused(refusal)),
             Ok(token) => Ok(token),
@@ -101,17 +101,17 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    fn get(&self) -> RequestBuilder {
+    fn get(&self) -> Result<RequestBuilder> {
         let mut url = self.realm.clone();
         url.query_pairs_mut()
             .extend_pairs(self.service.map(|service| ("service", service)))
             .extend_pairs(self.words.iter().map(|word| ("scope", word.as_str())));
-        self.endpoint.http.get(url)
+        Ok(self.endpoint.client(&url)?.get(url))
     }
 
     /// The secret is in the body, which a redirection would take along: none is followed.
     fn post(&self, secret: &SecretString) -> Result<RequestBuilder> {
-        Ok(self.endpoint.http_without_redirects()?.post(self.realm.clone()).form(&[
+        Ok(self.endpoint.client_without_redirects(self.realm)?.post(self.realm.clone()).form(&[
             ("grant_type", "refresh_token"),
             ("client_id", "windlass"),
             ("service", self.service.unwrap_or_default()),

@@ -1,23 +1,23 @@
 //! COPY and ADD
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use windlass_core::backend::{Feature, Job};
+use windlass_core::backend::Job;
 use windlass_core::context::{ContextPath, IgnoreRules};
 use windlass_core::digest::Digest;
-use windlass_core::dockerfile::{Copy, Expander};
+use windlass_core::dockerfile::{Copy, Expander, RemoteSource};
 use windlass_core::error::{Error, ErrorKind, Result};
-use windlass_core::events::Step;
 
 use super::workdir::absolute;
 use crate::copy::{Pivoted, Placer, Settings, leads_out, select};
-use crate::layer::{self, Touched};
+use crate::layer::{Change, Touched};
 use crate::mode::ModeChange;
 use crate::owner::Owner;
+use crate::remote::{Fetched, Wanted};
 use crate::stage::Stage;
-use crate::tree::{Content, Node, NodeKind, Stream, Tree};
+use crate::tree::Tree;
 use crate::workshop::Workshop;
 
 /// A COPY or ADD whose words are expanded.
@@ -41,8 +41,14 @@ pub(crate) struct Expanded {
     pub(crate) parents: bool,
     /// `--unpack`, or what ADD does without it.
     pub(crate) unpack: bool,
+    /// Sources that are no paths are unpacked: only if `--unpack` says so.
+    unpack_remote: bool,
     /// `--link`: the layer is made without a look at the stage. As for BuildKit, `--chmod` undoes it.
     pub(crate) link: bool,
+    /// The sources that are no paths, and how they are fetched.
+    pub(crate) wanted: Vec<(String, Wanted)>,
+    /// What came of them.
+    pub(crate) fetched: BTreeMap<String, Fetched>,
 }
 
 /// Where the files come from.
@@ -56,12 +62,18 @@ pub(crate) struct Origin {
     pub(crate) from: Option<String>,
 }
 
+impl Origin {
+    /// No files at all.
+    pub(crate) fn nothing() -> Self {
+        Self { tree: Arc::default(), context: None, from: None }
+    }
+}
+
 impl Expanded {
     /// Expands the words of a COPY or ADD in a stage.
     ///
     /// # Errors
-    /// `InvalidDockerfile` for words that cannot be expanded; `Unsupported` for an address that only
-    /// came out of a variable.
+    /// `InvalidDockerfile` for words that cannot be expanded; as [`remote_sources`].
     pub(crate) fn new(stage: &Stage, copy: &Copy, add: bool, expander: Expander) -> Result<Self> {
         let expand = |word: &String| stage.expand(expander, word);
         let optional = |word: &Option<String>| word.as_ref().map(expand).transpose();
@@ -81,12 +93,44 @@ impl Expanded {
             exclude: copy.exclude.iter().map(expand).collect::<Result<_>>()?,
             parents: copy.parents,
             unpack: copy.unpack.unwrap_or(add),
+            unpack_remote: copy.unpack.unwrap_or(false),
             link: copy.link && copy.chmod.is_none(),
+            wanted: Vec::new(),
+            fetched: BTreeMap::new(),
         };
-        match expanded.sources.iter().find_map(|source| refuse_remote(source, add)) {
-            Some(refusal) => Err(refusal),
-            None => Ok(expanded),
+        let checksum = optional(&copy.checksum)?.filter(|text| !text.is_empty());
+        let wanted = remote_sources(&expanded.sources, checksum, copy.keep_git_dir, add)?;
+        Ok(Self { wanted, ..expanded })
+    }
+
+    /// `COPY / /`
+    pub(crate) fn everything() -> Self {
+        let root = || "/".to_owned();
+        Self {
+            add: false,
+            sources: vec![root()],
+            heredocs: Vec::new(),
+            destination: root(),
+            chown: None,
+            chmod: None,
+            exclude: Vec::new(),
+            parents: false,
+            unpack: false,
+            unpack_remote: false,
+            link: false,
+            wanted: Vec::new(),
+            fetched: BTreeMap::new(),
         }
+    }
+
+    /// Says whether a source is a path among the files that are copied from.
+    fn is_path(&self, source: &str) -> bool {
+        self.wanted.iter().all(|(remote, _)| remote != source)
+    }
+
+    /// Says whether anything is copied from the context, or from what `--from` names.
+    pub(crate) fn has_paths(&self) -> bool {
+        self.sources.iter().any(|source| self.is_path(source))
     }
 
     /// The history entry, as BuildKit words it.
@@ -117,57 +161,66 @@ impl Expanded {
     }
 }
 
-/// What is refused before any work: an address or a git repository. `None` for a path.
-pub(crate) fn refuse_remote(source: &str, add: bool) -> Option<Error> {
-    let address = source.starts_with("http://") || source.starts_with("https://");
-    let repository = ["git://", "ssh://", "git@"].iter().any(|prefix| source.starts_with(prefix));
-    if !address && !repository {
-        return None;
-    }
-    if !add {
-        let what = if address { "an address" } else { "a git repository" };
-        let message = format!("COPY cannot take {what}: `{source}`");
-        return Some(Error::new(ErrorKind::InvalidDockerfile, message).with_hint("use ADD"));
-    }
-    let message = format!("the backend `oci` cannot fetch `{source}` for ADD");
-    Some(Error::unsupported(Feature::RemoteAdd, message))
-}
-
-/// The layers that the sources of a COPY are read from.
+/// The sources that are no paths.
 ///
 /// # Errors
-/// `InvalidDockerfile` for a pattern that cannot be read; `BuildFailed` for links in a circle.
-pub(crate) fn layers_read(copy: &Expanded, tree: &Tree) -> Result<BTreeSet<Digest>> {
-    let mut layers = BTreeSet::new();
-    let mut add = |node: &Node| {
-        if let NodeKind::File { content: Content::Member { stream: Stream::Layer(diff_id), .. }, .. } =
-            node.kind
-        {
-            layers.insert(diff_id);
+/// `InvalidDockerfile` for such a source of COPY, for a checksum that nothing can have, and for options
+/// that contradict each other.
+pub(crate) fn remote_sources(
+    sources: &[String],
+    checksum: Option<String>,
+    keep_git_dir: Option<bool>,
+    add: bool,
+) -> Result<Vec<(String, Wanted)>> {
+    let error = |message: String| Err(Error::new(ErrorKind::InvalidDockerfile, message));
+    let mut wanted = Vec::new();
+    for text in sources {
+        let Some(source) = RemoteSource::parse(text)? else { continue };
+        let shown = source.shown();
+        let mut keep = keep_git_dir;
+        match &source {
+            RemoteSource::Address { .. } if !add => {
+                let message = format!("COPY cannot take an address: `{shown}`");
+                return Err(Error::new(ErrorKind::InvalidDockerfile, message).with_hint("use ADD"));
+            }
+            RemoteSource::Git(_) if !add => {
+                let message = format!("COPY cannot take a git repository: `{shown}`");
+                return Err(Error::new(ErrorKind::InvalidDockerfile, message).with_hint("use ADD"));
+            }
+            RemoteSource::Address { .. } => {
+                checksum.as_deref().map_or(Ok(()), |text| text.parse::<Digest>().map(drop))?;
+            }
+            RemoteSource::Git(git) => {
+                if keep.is_some() && git.keep_git_dir.is_some() && keep != git.keep_git_dir {
+                    return error(format!("`--keep-git-dir` contradicts `{shown}`"));
+                }
+                if checksum.is_some() && git.checksum.is_some() && checksum != git.checksum {
+                    return error(format!("`--checksum` contradicts `{shown}`"));
+                }
+                keep = git.keep_git_dir.or(keep);
+            }
         }
-    };
-    for source in &copy.sources {
-        let paths =
-            if copy.parents { Pivoted::parse(tree, source)?.bases } else { select(tree, source)?.paths };
-        for path in paths {
-            let path = tree.resolve(&path)?;
-            tree.get(&path).into_iter().for_each(&mut add);
-            tree.below(&path).for_each(|(_, node)| add(node));
-        }
+        let keep_git_dir = keep.unwrap_or(false);
+        wanted.push((text.clone(), Wanted { source, checksum: checksum.clone(), keep_git_dir }));
     }
-    Ok(layers)
+    match checksum {
+        Some(_) if sources.len() != 1 => error("`--checksum` is for one source alone".to_owned()),
+        Some(_) if wanted.is_empty() => {
+            error("`--checksum` is for addresses and git repositories".to_owned())
+        }
+        _ => Ok(wanted),
+    }
 }
 
-/// Copies the files into the stage: one layer.
+/// Copies the files into the stage; the change becomes one layer.
 pub(crate) fn apply(
     stage: &mut Stage,
     copy: &Expanded,
     origin: &Origin,
     owner: Option<Owner>,
     workshop: &Workshop,
-    step: &Step,
     job: &Job,
-) -> Result<()> {
+) -> Result<Change> {
     let epoch = workshop.epoch();
     let settings = Settings {
         owner,
@@ -186,6 +239,14 @@ pub(crate) fn apply(
     let root = Arc::make_mut(&mut tree);
     let mut touched = Touched::default();
     for source in &copy.sources {
+        if let Some(fetched) = copy.fetched.get(source) {
+            let mtime = if fetched.has_time { workshop.mtime(false) } else { Some(epoch) };
+            let settings = Settings { unpack: copy.unpack_remote, mtime, ..settings.clone() };
+            let listed = workshop.sources.context(fetched.context);
+            let mut placer = Placer::new(root, &mut touched, &workshop.sources, &settings, job);
+            placer.copy(&listed.tree, &fetched.path, &place)?;
+            continue;
+        }
         let mut placer = Placer::new(root, &mut touched, &workshop.sources, &settings, job);
         let found = if copy.parents {
             copy_with_parents(&mut placer, source, origin, workshop, &place)?
@@ -204,11 +265,7 @@ pub(crate) fn apply(
             placer.copy(&listed.tree, name.as_bytes(), &place)?;
         }
     }
-    let layer =
-        layer::write(root, &touched, &workshop.sources, &workshop.store, workshop.compression, step, job)?;
-    stage.tree = Some(tree).filter(|_| !copy.link);
-    stage.record_layer(copy.created_by(), layer);
-    Ok(())
+    Ok(Change { tree, touched, created_by: copy.created_by(), whole: !copy.link })
 }
 
 /// Copies what a source means, and says whether that was anything.

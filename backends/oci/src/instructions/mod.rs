@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use windlass_core::dockerfile::{Expander, InstructionKind};
 use windlass_core::error::Result;
 
-pub(crate) use copy::{Expanded, Origin, apply as copy, layers_read, refuse_remote};
+pub(crate) use copy::{Expanded, Origin, apply as copy, remote_sources};
 pub(crate) use run::refusal as run_refusal;
 pub(crate) use workdir::apply as workdir;
 

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use windlass_core::backend::Job;
 use windlass_core::error::Result;
-use windlass_core::events::Step;
 
 use crate::copy::{Placer, Settings};
-use crate::layer::{self, Touched};
+use crate::layer::{Change, Touched};
 use crate::owner::Owner;
 use crate::stage::Stage;
 use crate::workshop::Workshop;
@@ -19,15 +18,14 @@ pub(crate) fn apply(
     path: &str,
     owner: Option<Owner>,
     workshop: &Workshop,
-    step: &Step,
     job: &Job,
-) -> Result<()> {
+) -> Result<Option<Change>> {
     let path = absolute(&stage.config.config.working_dir, path);
     stage.config.config.working_dir.clone_from(&path);
     let created_by = format!("WORKDIR {path}");
     if path == "/" {
         stage.record(created_by);
-        return Ok(());
+        return Ok(None);
     }
     let mut tree = stage.tree.take().unwrap_or_default();
     let root = Arc::make_mut(&mut tree);
@@ -35,11 +33,7 @@ pub(crate) fn apply(
     let settings = Settings::for_directories(owner, workshop.epoch());
     let place = root.resolve(path.trim_start_matches('/').as_bytes())?;
     Placer::new(root, &mut touched, &workshop.sources, &settings, job).make_directories(&place)?;
-    let layer =
-        layer::write(root, &touched, &workshop.sources, &workshop.store, workshop.compression, step, job)?;
-    stage.tree = Some(tree);
-    stage.record_layer(created_by, layer);
-    Ok(())
+    Ok(Some(Change { tree, touched, created_by, whole: true }))
 }
 
 /// Joins a path to the directory so far, and cleans it.

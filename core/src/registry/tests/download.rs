@@ -121,3 +121,14 @@ async fn a_mirror_is_asked_first_and_the_registry_for_what_it_lacks() {
         assert_eq!((mirror.lines().len(), fake.lines().len()), (asked_mirror, usize::from(status != 200)));
     }
 }
+
+#[tokio::test]
+async fn a_registry_without_tls_may_send_us_on_to_tls() {
+    // A TLS alert, which only one who speaks TLS takes for what it is.
+    let storage = Fake::start_raw(b"\x15\x03\x03\x00\x02\x02\x28").await;
+    let elsewhere = format!("https://{}/signed", storage);
+    let (result, seen) = fetch(move |_| reply(307).header("Location", elsewhere.clone())).await;
+    let error = result.expect_err("no TLS after all");
+    assert_eq!(seen.len(), 1);
+    assert!(format!("{error:?}").contains("HandshakeFailure"), "{error:?}");
+}

@@ -89,6 +89,19 @@ impl Fake {
         Self { host, seen }
     }
 
+    /// Starts one that says the same to everybody, whatever they say; gives back `127.0.0.1:PORT`.
+    pub(super) async fn start_raw(answer: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let host = listener.local_addr().expect("address").to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(answer).await;
+            }
+        });
+        host
+    }
+
     /// The request lines so far.
     pub(super) fn lines(&self) -> Vec<String> {
         self.seen.lock().expect("lock").iter().map(|seen| seen.line.clone()).collect()

@@ -242,3 +242,57 @@ async fn tags_come_in_pages() {
     let tags = client.tags(&reference(&endless.host), &Job::silent()).await.expect("listed");
     assert_eq!((tags, endless.lines().len()), (Vec::new(), 1));
 }
+
+#[tokio::test]
+async fn a_document_that_breaks_off_is_asked_for_again() {
+    let fake = Fake::start(|seen: &Seen| match seen.before {
+        0 => manifest().cut_after(3),
+        _ => manifest(),
+    })
+    .await;
+    let (client, _dir) = client(None);
+    client.manifest(&reference(&fake.host), &Job::silent()).await.expect("whole");
+    assert_eq!(fake.lines().len(), 2);
+}
+
+#[tokio::test]
+async fn a_registry_may_know_a_repository_by_another_name() {
+    let fake = Fake::start(|seen: &Seen| {
+        let host = seen.header("host").expect("host");
+        match seen.header("authorization") {
+            _ if seen.is("GET /token") => reply(200).body(r#"{"token":"t"}"#),
+            Some("Bearer t") => manifest(),
+            _ => {
+                let scope = "repository:local/a/b:pull repository:a/b:pull";
+                let challenge = format!(r#"Bearer realm="http://{host}/token",scope="{scope}""#);
+                reply(401).header("WWW-Authenticate", challenge)
+            }
+        }
+    })
+    .await;
+    let (client, _dir) = client(None);
+    client.manifest(&reference(&fake.host), &Job::silent()).await.expect("let in");
+    let asked = "GET /token?scope=repository%3Aa%2Fb%3Apull&scope=repository%3Alocal%2Fa%2Fb%3Apull";
+    assert_eq!(fake.seen("GET /token")[0].line, asked);
+}
+
+#[tokio::test]
+async fn who_is_nobody_is_told_that_accounts_get_further() {
+    let fake = Fake::start(|_| reply(429).header("Retry-After", "3600")).await;
+    for (login, hinted) in [(None, true), (Some(fake.host.as_str()), false)] {
+        let (client, _dir) = client(login);
+        let error = client.manifest(&reference(&fake.host), &Job::silent()).await.expect_err("busy");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(error.hints().iter().any(|hint| hint.contains("docker login")), hinted, "{error:?}");
+    }
+    assert_eq!(fake.lines().len(), 2);
+}
+
+#[tokio::test]
+async fn a_redirection_without_end_is_given_up_at_once() {
+    let fake = Fake::start(|_| reply(302).header("Location", "/round")).await;
+    let (client, _dir) = client(None);
+    let error = client.manifest(&reference(&fake.host), &Job::silent()).await.expect_err("no end");
+    assert_eq!(error.kind(), ErrorKind::UnexpectedAnswer);
+    assert!(fake.lines().len() < 15);
+}

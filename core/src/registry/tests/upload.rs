@@ -295,3 +295,15 @@ async fn a_registry_that_stored_something_else_is_found_out() {
         assert_eq!(error.details()[0].1, other.to_string());
     }
 }
+
+#[tokio::test]
+async fn what_is_given_up_is_named_as_the_registry_last_did() {
+    // distribution knows an upload only by the state in the last address.
+    let (result, fake) = send(1100, None, |seen| match seen {
+        seen if seen.header("content-range") == Some("0-399") => reply(202).header("Location", "/up?s=y"),
+        _ => reply(403),
+    })
+    .await;
+    assert_eq!(result.expect_err("refused").kind(), ErrorKind::Denied);
+    assert_eq!(fake.lines().last().map(String::as_str), Some("DELETE /up?s=y"));
+}

@@ -31,12 +31,12 @@ impl Upload<'_> {
         let mut changed_form = false;
         let mut attempts = client.settings().retry.attempts(session.server(), &session.job);
         loop {
-            let upload = match begun.take() {
+            let mut upload = match begun.take() {
                 Some(begun) => begun,
                 None => session.begin().await?,
             };
             let ended = match in_pieces {
-                true => self.in_pieces(upload.clone()).await,
+                true => self.in_pieces(&mut upload).await,
                 false => self.whole(upload.location.clone()).await,
             };
             let Err(ended) = ended else {
@@ -79,8 +79,8 @@ impl Upload<'_> {
         self.session.whole(location, digest, &part).await
     }
 
-    async fn in_pieces(&self, begun: Begun) -> Result<(), Ended> {
-        let mut sent = Pieces { location: begun.location, from: 0, resumed: false };
+    async fn in_pieces(&self, begun: &mut Begun) -> Result<(), Ended> {
+        let mut sent = Pieces { location: &mut begun.location, from: 0, resumed: false };
         let piece_bytes = self.session.client.settings().chunk_bytes.max(begun.least_piece_bytes).max(1);
         match self.source {
             BlobSource::File(path) => {
@@ -97,7 +97,7 @@ impl Upload<'_> {
                 self.pieces_through(&mut sent, piece_bytes, origins).await?;
             }
         }
-        match self.session.close(sent.location, self.blob.digest).await {
+        match self.session.close(sent.location.clone(), self.blob.digest).await {
             // What it said that it had stored of a piece that broke off was not so.
             Err(Ended::OtherContent(error)) if sent.resumed => {
                 Err(Ended::StartOver(Failure::transient(error)))
@@ -108,7 +108,7 @@ impl Upload<'_> {
 
     async fn pieces_at_hand(
         &self,
-        sent: &mut Pieces,
+        sent: &mut Pieces<'_>,
         piece_bytes: u64,
         content: impl Fn(Range<u64>) -> Content,
     ) -> Result<(), Ended> {
@@ -121,7 +121,7 @@ impl Upload<'_> {
 
     async fn pieces_through(
         &self,
-        sent: &mut Pieces,
+        sent: &mut Pieces<'_>,
         piece_bytes: u64,
         origins: &[Reference],
     ) -> Result<(), Ended> {
@@ -137,10 +137,15 @@ impl Upload<'_> {
 
     /// Sends the next piece, which ends at a position; `content` gives what is from a position to
     /// that end.
-    async fn piece(&self, sent: &mut Pieces, to: u64, content: impl Fn(u64) -> Content) -> Result<(), Ended> {
+    async fn piece(
+        &self,
+        sent: &mut Pieces<'_>,
+        to: u64,
+        content: impl Fn(u64) -> Content,
+    ) -> Result<(), Ended> {
         let part = |start| Part { content: content(start), start, length: to - start, report: &self.report };
-        let taken = self.session.piece(sent.location.clone(), (sent.from, to), part).await?;
-        *sent = Pieces { location: taken.next, from: to, resumed: sent.resumed || taken.resumed };
+        sent.resumed |= self.session.piece(sent.location, (sent.from, to), part).await?;
+        sent.from = to;
         Ok(())
     }
 
@@ -150,9 +155,9 @@ impl Upload<'_> {
 }
 
 /// How far an upload in pieces is.
-struct Pieces {
+struct Pieces<'a> {
     /// Where the next goes.
-    location: Url,
+    location: &'a mut Url,
     /// Where it begins.
     from: u64,
     /// One broke off and was gone on with.

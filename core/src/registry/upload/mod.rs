@@ -104,6 +104,7 @@ enum Claim {
 impl RegistryClient {
     /// Sees to it that a repository has a blob, in the cheapest way: asks for it, takes it over from
     /// `mount_from` (a repository of the same registry), sends it. Progress is reported under the digest.
+    /// Any number may be called at once: no more are sent at a time than the settings allow.
     ///
     /// # Errors
     /// `Denied`, `Unavailable`, `TimedOut`, `UnexpectedAnswer` as the registry does; `LocalIo` if
@@ -142,6 +143,8 @@ impl RegistryClient {
                     job: job.clone(),
                 };
                 let upload = Upload { session, blob, source, report: report.of(blob) };
+                let permit = async { Ok(self.inner.sending.acquire().await) };
+                let _permit = job.run(permit).await?;
                 upload.run(location).await.map(|()| Pushed::Uploaded)
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use oci_distribution::errors::OciErrorCode;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
 use url::Url;
 
@@ -65,14 +65,6 @@ impl Ended {
     }
 }
 
-/// A piece that the registry has.
-pub(super) struct Taken {
-    /// Where the next goes.
-    pub(super) next: Url,
-    /// It broke off on the way, and the rest was sent later.
-    pub(super) resumed: bool,
-}
-
 impl Session {
     /// Opens an upload.
     ///
@@ -90,7 +82,7 @@ impl Session {
         }
     }
 
-    fn begun(&self, asked: &Url, headers: &reqwest::header::HeaderMap) -> Option<Begun> {
+    fn begun(&self, asked: &Url, headers: &HeaderMap) -> Option<Begun> {
         let least = headers.get("oci-chunk-min-length").and_then(|value| value.to_str().ok()?.parse().ok());
         let location = location_of(&self.endpoint, asked, headers)?;
         Some(Begun { location, least_piece_bytes: least.unwrap_or(0) })
@@ -132,13 +124,14 @@ impl Session {
     }
 
     /// Sends the piece between two positions; `part` makes the part from a position to its end. One
-    /// that breaks off goes on where the registry says.
+    /// that breaks off goes on where the registry says; gives back whether one did. `location` follows
+    /// what the registry says, also when this fails.
     pub(super) async fn piece<'a>(
         &self,
-        mut location: Url,
+        location: &mut Url,
         (from, to): (u64, u64),
         part: impl Fn(u64) -> Part<'a>,
-    ) -> Result<Taken, Ended> {
+    ) -> Result<bool, Ended> {
         let mut attempts = self.client.settings().retry.attempts(self.server(), &self.job);
         let (mut at, mut resumed) = (from, false);
         while at < to {
@@ -150,8 +143,8 @@ impl Session {
                 .payload(Payload::Stream(&part));
             match self.once(&request).await? {
                 Ok(Answer::Success(answer)) => {
-                    let next = location_of(&self.endpoint, &location, answer.headers());
-                    return Ok(Taken { next: next.unwrap_or(location), resumed });
+                    self.follow(location, answer.headers());
+                    return Ok(resumed);
                 }
                 // The registry counts otherwise than we do.
                 Ok(Answer::Refused(refusal))
@@ -162,30 +155,38 @@ impl Session {
                 Ok(Answer::Refused(refusal)) => return Err(self.ended(refusal).await),
                 Err(failure) => {
                     attempts.again(failure).await.map_err(Ended::Failed)?;
-                    (location, at) = self.position(location, at, to).await?;
+                    at = self.position(location, at, to).await?;
                     resumed = true;
                 }
             }
         }
-        Ok(Taken { next: location, resumed })
+        Ok(resumed)
+    }
+
+    fn follow(&self, location: &mut Url, headers: &HeaderMap) {
+        if let Some(next) = location_of(&self.endpoint, location, headers) {
+            *location = next;
+        }
     }
 
     /// Asks how far an upload got that broke off between two positions. What the registry says
     /// outside of them is not believed: it has acknowledged the lower one.
-    async fn position(&self, location: Url, from: u64, to: u64) -> Result<(Url, u64), Ended> {
+    async fn position(&self, location: &mut Url, from: u64, to: u64) -> Result<u64, Ended> {
         let request = self.request(Method::GET, location.clone(), 0);
         match self.client.exchange(&request, &self.job).await.map_err(Ended::Failed)? {
             Answer::Success(answer) => {
-                let next = location_of(&self.endpoint, &location, answer.headers()).unwrap_or(location);
+                self.follow(location, answer.headers());
                 let stored = stored_bytes(answer.headers()).filter(|stored| (from..=to).contains(stored));
-                Ok((next, stored.unwrap_or(from)))
+                Ok(stored.unwrap_or(from))
             }
+            // distribution 2.8 refuses once a part has come that it has not acknowledged.
             Answer::Refused(refusal) => Err(Ended::StartOver(Failure::transient(self.error(refusal).await))),
         }
     }
 
-    /// Tells the registry that an upload will not go on. It would find out by itself after days, and
-    /// some want it so: distribution 2.8 refuses once a part has come that it has not acknowledged.
+    /// Tells the registry that an upload will not go on. It would find out by itself after days (a
+    /// week, with the distribution project's), and some refuse: an upload that broke off in the
+    /// middle of a part is unknown to distribution 2.8.
     pub(in super::super) async fn abandon(&self, location: Url) {
         let request = self.request(Method::DELETE, location, 0);
         let silent = Job::silent();

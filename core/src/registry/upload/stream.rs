@@ -211,11 +211,11 @@ impl Streamed {
             let content = Content::Bytes(piece.slice((start - from) as usize..));
             Part { content, start, length: to - start, report: &self.report }
         };
-        let taken = session.piece(begun.location.clone(), (from, to), part).await;
+        let taken = session.piece(&mut begun.location, (from, to), part).await;
         if matches!(taken, Err(Ended::NotThisForm(_))) && from == 0 {
             session.client.remember_form(&session.endpoint.registry, false, to);
         }
-        begun.location = taken.map_err(Ended::into_error)?.next;
+        taken.map_err(Ended::into_error)?;
         self.sent_bytes = to;
         Ok(())
     }
