@@ -176,27 +176,19 @@ impl Ledger {
     /// # Errors
     /// `NotFound` if there is none; `InvalidInput` if there are several; as [`Ledger::list`].
     pub fn find(&self, id: &str) -> Result<LedgerEntry> {
-        let entries = self.list()?.entries;
-        let found: Vec<&LedgerEntry> = match entries.iter().filter(|e| e.build.id.as_str() == id).collect() {
-            exact if !Vec::is_empty(&exact) => exact,
-            _ => entries.iter().filter(|e| !id.is_empty() && e.build.id.as_str().starts_with(id)).collect(),
-        };
-        match found[..] {
-            [entry] => Ok(entry.clone()),
-            [] => Err(Error::new(ErrorKind::NotFound, format!("no build `{id}` was submitted from here"))
-                .with_hint("`windlass builds list` lists those that were")
-                .with_hint(
-                    "name the backend of a build from elsewhere: `--backend NAME`, with the whole id",
-                )),
-            _ => {
-                let ids: Vec<String> = found
-                    .iter()
-                    .map(|entry| format!("`{}` (backend `{}`)", entry.build.id, entry.backend))
-                    .collect();
-                Err(Error::new(ErrorKind::InvalidInput, format!("`{id}` may be several builds"))
-                    .with_detail("builds", ids.join(", "))
-                    .with_hint("name more of the id, or the backend: `--backend NAME`"))
-            }
+        choose(&self.list()?.entries, id)
+    }
+
+    /// Finds the build of one backend whose id is this or begins like this.
+    ///
+    /// # Errors
+    /// As [`Ledger::find`], but `None` if there is none.
+    pub fn find_on(&self, id: &str, backend: &str) -> Result<Option<LedgerEntry>> {
+        let mut entries = self.list()?.entries;
+        entries.retain(|entry| entry.backend == backend);
+        match choose(&entries, id) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            found => found.map(Some),
         }
     }
 
@@ -228,6 +220,29 @@ impl Ledger {
             if unfinished && age.is_ok_and(|age| age > Duration::from_secs(3600)) {
                 let _ = fs::remove_file(file.path());
             }
+        }
+    }
+}
+
+/// The entry whose id is this, else the one whose id begins like this.
+fn choose(entries: &[LedgerEntry], id: &str) -> Result<LedgerEntry> {
+    let found: Vec<&LedgerEntry> = match entries.iter().filter(|e| e.build.id.as_str() == id).collect() {
+        exact if !Vec::is_empty(&exact) => exact,
+        _ => entries.iter().filter(|e| !id.is_empty() && e.build.id.as_str().starts_with(id)).collect(),
+    };
+    match found[..] {
+        [entry] => Ok(entry.clone()),
+        [] => Err(Error::new(ErrorKind::NotFound, format!("no build `{id}` was submitted from here"))
+            .with_hint("`windlass builds list` lists those that were")
+            .with_hint("name the backend of a build from elsewhere: `--backend NAME`, with the whole id")),
+        _ => {
+            let ids: Vec<String> = found
+                .iter()
+                .map(|entry| format!("`{}` (backend `{}`)", entry.build.id, entry.backend))
+                .collect();
+            Err(Error::new(ErrorKind::InvalidInput, format!("`{id}` may be several builds"))
+                .with_detail("builds", ids.join(", "))
+                .with_hint("name more of the id, or the backend: `--backend NAME`"))
         }
     }
 }
