@@ -117,7 +117,17 @@ impl Place {
     /// # Errors
     /// If it cannot be started.
     pub fn start(&self, arguments: &[&str]) -> Result<Background, Failed> {
-        let child = self.command(arguments)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        self.start_with(arguments, &[])
+    }
+
+    /// Starts it in the background with these variables besides.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Background, Failed> {
+        let mut command = self.command(arguments)?;
+        let child =
+            command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         Ok(Background(Some(child)))
     }
 }
@@ -125,6 +135,19 @@ impl Place {
 /// A program in the background. A test that fails stops it by dropping it.
 #[derive(Debug)]
 pub struct Background(Option<Child>);
+
+impl Background {
+    /// Ends it at once, as `kill -9` does.
+    ///
+    /// # Errors
+    /// If it cannot be ended.
+    pub fn kill(mut self) -> Result<(), Failed> {
+        let mut child = self.0.take().ok_or("it has ended")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+}
 
 impl Drop for Background {
     fn drop(&mut self) {
