@@ -5,7 +5,10 @@ use windlass_core::config::{Offer, Rules};
 
 /// The backends of the `windlass` program.
 pub fn backends() -> BackendRegistry {
-    BackendRegistry::new().with(windlass_oci::backend_type()).with(windlass_docker::backend_type())
+    BackendRegistry::new()
+        .with(windlass_oci::backend_type())
+        .with(windlass_docker::backend_type())
+        .with(windlass_runtime_api::backend_type())
 }
 
 /// Which of them is meant where nobody names one.

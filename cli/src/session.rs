@@ -148,5 +148,7 @@ fn as_timed_out(error: Error, limit: Duration) -> Error {
     let message = format!("stopped after {}", duration(limit));
     let timed_out = Error::new(ErrorKind::TimedOut, message)
         .with_hint("give it more time with `--timeout` or the setting `timeouts.build`");
+    // How to come back to a build that goes on without us.
+    let timed_out = error.hints().iter().fold(timed_out, |timed_out, hint| timed_out.with_hint(hint));
     if error.kind() == ErrorKind::Cancelled { timed_out } else { timed_out.with_source(error) }
 }

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::events::Events;
 use crate::platform::Platform;
 use crate::reference::Reference;
+use crate::remote::RemoteBuilds;
 use crate::request::{BuildRequest, BuiltImage};
 
 /// Something that builds images.
@@ -60,6 +61,9 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// `BuildFailed` with the failing instruction and the last log lines; `Cancelled`; and what
     /// the outputs meet.
     async fn build(&self, request: &BuildRequest, job: &Job) -> Result<BuiltImage>;
+
+    /// What this backend offers if its builds outlive the client; `None` if they end with it.
+    fn remote(&self) -> Option<&dyn RemoteBuilds>;
 }
 
 /// What accompanies one piece of work: where it reports to, and how it is stopped.

@@ -21,11 +21,13 @@ pub mod events;
 pub mod fingerprint;
 pub mod http;
 pub mod image;
+pub mod ledger;
 pub mod output;
 pub mod pipeline;
 pub mod platform;
 pub mod reference;
 pub mod registry;
+pub mod remote;
 pub mod request;
 
 pub use error::{Error, ErrorKind, Result, ResultExt};

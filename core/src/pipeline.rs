@@ -22,10 +22,12 @@ use crate::reference::Reference;
 use crate::request::BuildRequest;
 
 mod naming;
+mod remote;
 mod report;
 mod reuse;
 
 use naming::{check_outputs, keeps_image, local_repository, named_by_outputs};
+pub use remote::{Detached, StartedBuild, follow, note_status, resume};
 pub use report::{BuildPlan, BuildReport, ContextSummary, PassedOver};
 use reuse::{find, is_findable, is_listed_once, may_reuse, take};
 
@@ -125,7 +127,7 @@ impl Pipeline {
             self.remember(&wanted, job);
             return Ok(report(image));
         }
-        let image = backend.build(&wanted.request, job).await.map_err(|e| self.name_able(e, backend))?;
+        let image = self.make(backend, &wanted, job).await.map_err(|e| self.name_able(e, backend))?;
         if !(backend.capabilities().builds_what_is_listed && is_listed_once(&wanted.request)) {
             self.check_unchanged(&wanted, job).await?;
         }
@@ -165,7 +167,8 @@ impl Pipeline {
     ) -> Result<BuildPlan> {
         let wanted = self.prepare(backend, request, options, job).await?;
         let found = match &wanted.fingerprint_reference {
-            Some(reference) if may_reuse(&wanted.request, options) => {
+            // A service would have to be asked, and a plan asks nobody.
+            Some(reference) if may_reuse(&wanted.request, options) && backend.remote().is_none() => {
                 backend.find(reference, FindScope::Store, job).await?
             }
             _ => None,
@@ -318,7 +321,7 @@ impl Pipeline {
 /// Tells a backend that is not there from one whose registry is not: another backend would meet
 /// the same registry. The backend's own check knows.
 async fn is_missing(backend: &dyn Backend, error: &Error, job: &Job) -> bool {
-    error.kind().is_unavailable() && !backend.check(job).await.is_good()
+    error.kind().is_unavailable() && !remote::was_submitted(error) && !backend.check(job).await.is_good()
 }
 
 /// A request whose references are settled.

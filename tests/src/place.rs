@@ -125,7 +125,17 @@ impl Place {
     /// # Errors
     /// If it cannot be started.
     pub fn start(&self, arguments: &[&str]) -> Result<Background, Failed> {
-        let child = self.command(arguments)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        self.start_with(arguments, &[])
+    }
+
+    /// Starts it in the background with these variables besides.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Background, Failed> {
+        let mut command = self.command(arguments)?;
+        let child =
+            command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         Ok(Background(Some(child)))
     }
 }

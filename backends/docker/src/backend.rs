@@ -8,6 +8,7 @@ use windlass_core::Result;
 use windlass_core::backend::{Backend, Capabilities, CheckReport, FindScope, FoundImage, Job, PlannedAction};
 use windlass_core::backend_registry::{BackendSetup, Host};
 use windlass_core::reference::Reference;
+use windlass_core::remote::RemoteBuilds;
 use windlass_core::request::{BuildRequest, BuiltImage};
 
 use crate::config::{Config, Via};
@@ -157,5 +158,9 @@ impl Backend for DockerBackend {
             }
             Route::Engine(engine) => engine_build::build(engine, request, &self.host, &self.name, job).await,
         }
+    }
+
+    fn remote(&self) -> Option<&dyn RemoteBuilds> {
+        None
     }
 }

@@ -8,6 +8,7 @@ use windlass_core::Result;
 use windlass_core::backend::{Backend, Capabilities, CheckReport, FindScope, FoundImage, Job, PlannedAction};
 use windlass_core::backend_registry::{BackendSetup, Host};
 use windlass_core::reference::Reference;
+use windlass_core::remote::RemoteBuilds;
 use windlass_core::request::{BuildRequest, BuiltImage};
 
 use crate::{OciConfig, TYPE, build, capabilities, check, find};
@@ -75,5 +76,9 @@ impl Backend for Oci {
 
     async fn build(&self, request: &BuildRequest, job: &Job) -> Result<BuiltImage> {
         build::build(self, request, job).await
+    }
+
+    fn remote(&self) -> Option<&dyn RemoteBuilds> {
+        None
     }
 }

@@ -14,6 +14,7 @@ Examples:
   windlass build . -b docker --load                           into the docker engine
   windlass build . -f deploy/Dockerfile --target test --build-arg V=2 --platform linux/arm64
   windlass build . --build-context base=oci-layout://DIR      what `FROM base` means
+  windlass build . -b runtime-api --detach                    prints the id of the build; `windlass builds`
   windlass build . --dry-run                                  what would happen, and by which backend
   IMAGE=$(windlass build . -q)";
 
@@ -96,6 +97,9 @@ pub(crate) struct BuildArgs {
     /// Print what would be done, and do nothing.
     #[arg(long, conflicts_with_all = ["iidfile", "metadata_file"], help_heading = OWN)]
     pub(crate) dry_run: bool,
+    /// Submit the build to the service and print its id instead of waiting; `windlass builds` comes back to it.
+    #[arg(long, conflicts_with_all = ["dry_run", "iidfile", "metadata_file"], help_heading = OWN)]
+    pub(crate) detach: bool,
     /// Stop a build that takes longer, such as `90s` or `1h30m` [setting: timeouts.build]
     #[arg(long, value_name = "DURATION", help_heading = OWN)]
     pub(crate) timeout: Option<String>,

@@ -10,6 +10,7 @@ Examples:
   windlass image pull 127.0.0.1:5000/team/base:1
   windlass image push app:1 127.0.0.1:5000/team/app:1
   windlass image push out.tar 127.0.0.1:5000/team/app:1     an OCI or docker archive, or an OCI layout directory
+  windlass image push app:1 agent:1 --to runtime-api        to a build service; docker-daemon:app:1 is one of the engine
   windlass image save app:1 -o app.tar --type docker        an archive for `docker load`
   docker save app:1 | windlass image load -i -
 
@@ -34,7 +35,7 @@ pub(crate) enum ImageCommand {
     Save(SaveArgs),
     /// Take an archive or an OCI layout into the local store.
     Load(LoadArgs),
-    /// Push an image to a registry.
+    /// Push an image to a registry, or send it to a build service.
     Push(PushArgs),
     /// Take an image from a registry into the local store.
     Pull(PullArgs),
@@ -101,9 +102,18 @@ pub(crate) struct PushArgs {
     /// The image.
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
-    /// The reference to push to [default: SOURCE, where that is a reference]
+    /// The references to push to [default: SOURCE, where that is a reference]
     #[arg(value_name = "REFERENCE")]
-    pub(crate) destination: Option<String>,
+    pub(crate) destinations: Vec<String>,
+    /// Send the image to the build service of this backend instead, and follow it there.
+    #[arg(long, value_name = "BACKEND")]
+    pub(crate) to: Option<String>,
+    /// Take the image from its registry where it is not here.
+    #[arg(long, requires = "to")]
+    pub(crate) pull: bool,
+    /// Stop following after so long, such as `60m` [setting: timeouts.build]
+    #[arg(long, value_name = "DURATION", requires = "to")]
+    pub(crate) timeout: Option<String>,
     /// Platform to push, where the image is for several [default: all]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,

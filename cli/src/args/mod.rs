@@ -2,6 +2,7 @@
 
 mod backends;
 mod build;
+mod builds;
 mod config;
 mod context;
 mod image;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use backends::BackendsArgs;
 pub(crate) use backends::BackendsCommand;
 pub(crate) use build::BuildArgs;
+pub(crate) use builds::{BuildArg, BuildsArgs, BuildsCommand};
 pub(crate) use config::{ConfigArgs, ConfigCommand};
 pub(crate) use context::{
     CompressionName, ContextArgs, ContextCommand, HashArgs, ListArgs, PackArgs, SortBy, Tree,
@@ -54,6 +56,8 @@ pub(crate) enum Command {
     /// List the backends, or find out what keeps one from working.
     #[command(visible_alias = "backend")]
     Backends(BackendsArgs),
+    /// Come back to builds that run on a service: list, follow, stop.
+    Builds(BuildsArgs),
     /// Show the settings in force and where each comes from, or start a configuration file.
     Config(ConfigArgs),
     /// Print the completion script of a shell.

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use windlass_core::backend::Job;
 use windlass_core::config::{Reason, Selection, parse_duration};
 use windlass_core::output::Destination;
-use windlass_core::pipeline::{BuildReport, Pipeline, PipelineOptions, Reuse};
+use windlass_core::pipeline::{BuildReport, Detached, Pipeline, PipelineOptions, Reuse};
 use windlass_core::request::{BuildRequest, BuiltImage};
 use windlass_core::{Error, ErrorKind, Result};
 
@@ -33,7 +33,7 @@ struct BuildResult<'a> {
 pub(super) async fn run(args: &BuildArgs, program: &Program) -> Result<()> {
     let session = program.session(Some(&args.context))?;
     session.output.refuse_paths()?;
-    let limit = limit(args, &session)?;
+    let limit = limit(args.timeout.as_deref(), &session)?;
     let selection = choose(&args.backends, &session)?;
     let request = build_request(args, &session).await?;
     let pipeline = pipeline(&selection, &session)?;
@@ -49,6 +49,10 @@ pub(super) async fn run(args: &BuildArgs, program: &Program) -> Result<()> {
     }
     prepare_files(args)?;
     tracing::info!(backend = %selection.backends[0].name, reason = %selection.reason, "chosen");
+    if args.detach {
+        let work = async |job: &Job| pipeline.submit(request, &options, job).await;
+        return show_detached(&session.work(limit, work).await?, &selection, &session);
+    }
     let report = session
         .work(limit, async |job: &Job| {
             let context = request.context.clone();
@@ -70,8 +74,9 @@ fn warn(context: &windlass_core::context::Context, job: &Job) -> Result<()> {
     windlass_core::context::warnings(context, &entries, job)
 }
 
-fn limit(args: &BuildArgs, session: &Session<'_>) -> Result<Option<Duration>> {
-    let Some(text) = &args.timeout else { return Ok(session.settings.timeouts.build) };
+/// How long work may take: as typed, else as set.
+pub(super) fn limit(typed: Option<&str>, session: &Session<'_>) -> Result<Option<Duration>> {
+    let Some(text) = typed else { return Ok(session.settings.timeouts.build) };
     match parse_duration(text) {
         Some(limit) => Ok(Some(limit)),
         None => Err(Error::new(ErrorKind::InvalidInput, format!("invalid `--timeout {text}`"))
@@ -164,8 +169,24 @@ fn show(report: &BuildReport, selection: &Selection, session: &Session<'_>) -> R
     }
 }
 
+/// The id of a build that nobody waits for; the image where there was nothing to wait for.
+fn show_detached(detached: &Detached, selection: &Selection, session: &Session<'_>) -> Result<()> {
+    match detached {
+        Detached::Finished(report) => show(report, selection, session),
+        Detached::Started(_) if session.output.format == Format::Json => session.output.json(detached),
+        Detached::Started(started) => {
+            let id = &started.build.id;
+            session.output.note(&format!(
+                "submitted to {}: `windlass builds attach {id}` waits for it",
+                started.server
+            ));
+            session.output.result(&format!("{id}\n"))
+        }
+    }
+}
+
 /// One line that names the result: `reference@digest`, else the digest, else what was written.
-fn result_line(image: &BuiltImage) -> String {
+pub(super) fn result_line(image: &BuiltImage) -> String {
     let line = match (image.references.first(), image.digest) {
         (Some(reference), Some(digest)) => reference.with_digest(digest).to_string(),
         (Some(reference), None) => reference.to_string(),

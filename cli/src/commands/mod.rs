@@ -2,6 +2,7 @@
 
 mod backends;
 mod build;
+mod builds;
 mod completions;
 mod config;
 mod context;
@@ -25,6 +26,7 @@ pub(crate) async fn run(command: Command, program: &Program) -> Result<ExitCode>
         Command::Context(args) => context::run(args.command, program).await.map(|()| ExitCode::Done),
         Command::Image(args) => image::run(args.command, program).await.map(|()| ExitCode::Done),
         Command::Backends(args) => backends::run(args.command, program).await,
+        Command::Builds(args) => builds::run(args.command, program).await.map(|()| ExitCode::Done),
         Command::Config(args) => config::run(args.command, program).map(|()| ExitCode::Done),
         Command::Completions { shell } => completions::run(shell, program).map(|()| ExitCode::Done),
     }

@@ -12,6 +12,7 @@ use crate::backend_registry::{BackendSetup, BackendType};
 use crate::context::{Context, ContextPath};
 use crate::output::Output;
 use crate::registry::{RegistryClient, RegistrySettings};
+use crate::remote::RemoteBuilds;
 use crate::request::{BuiltImage, DockerfileSource, NamedContext};
 
 /// Answers as it is told, and remembers what it was asked.
@@ -113,6 +114,10 @@ impl Backend for Fake {
                 metadata: serde_json::Map::new(),
             }),
         }
+    }
+
+    fn remote(&self) -> Option<&dyn RemoteBuilds> {
+        None
     }
 }
 

@@ -17,6 +17,7 @@ use windlass_core::backend::{
 use windlass_core::backend_registry::{BackendOptions, BackendSetup, BackendType};
 use windlass_core::digest::Digest;
 use windlass_core::reference::Reference;
+use windlass_core::remote::RemoteBuilds;
 use windlass_core::request::{BuildRequest, BuiltImage};
 use windlass_core::{Error, ErrorKind, Result, ResultExt};
 
@@ -135,5 +136,9 @@ impl Backend for Audited {
         let image = self.inner.build(request, job).await?;
         self.record(&image.references, image.digest, image.reused)?;
         Ok(image)
+    }
+
+    fn remote(&self) -> Option<&dyn RemoteBuilds> {
+        self.inner.remote()
     }
 }

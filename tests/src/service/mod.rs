@@ -15,6 +15,7 @@ mod error;
 pub mod fault_proxy;
 pub mod http;
 pub mod registry;
+pub mod runtime_api;
 mod stalled_registry;
 pub mod token_server;
 
@@ -24,6 +25,7 @@ pub use error::Error;
 pub use fault_proxy::{Act, Fault, FaultProxy, Seen};
 pub use http::{Answer, Head};
 pub use registry::{Registry, RegistryOptions};
+pub use runtime_api::RuntimeApi;
 pub use stalled_registry::StalledRegistry;
 pub use token_server::{Asked, IDENTITY_TOKEN, PASSWORD, TokenHabits, TokenServer, USER};
 

@@ -7,6 +7,7 @@ mod prune;
 mod source;
 mod stdin;
 mod transfer;
+mod upload;
 mod verify;
 
 use windlass_core::error::nearest;
@@ -28,7 +29,10 @@ pub(super) async fn run(command: ImageCommand, program: &Program) -> Result<()> 
         ImageCommand::Inspect(args) => inspect::run(&args, &session).await,
         ImageCommand::Save(args) => archives::save(&args, &session).await,
         ImageCommand::Load(args) => archives::load(&args, &session).await,
-        ImageCommand::Push(args) => transfer::push(&args, &session).await,
+        ImageCommand::Push(args) => match &args.to {
+            Some(backend) => upload::push(&args, backend, &session).await,
+            None => transfer::push(&args, &session).await,
+        },
         ImageCommand::Pull(args) => transfer::pull(&args, &session).await,
     }
 }

@@ -31,13 +31,13 @@ pub(super) async fn pull(args: &PullArgs, session: &Session<'_>) -> Result<()> {
 }
 
 pub(super) async fn push(args: &PushArgs, session: &Session<'_>) -> Result<()> {
-    let destination: Option<Reference> = args.destination.as_deref().map(str::parse).transpose()?;
+    let typed: Vec<Reference> = args.destinations.iter().map(|name| name.parse()).collect::<Result<_>>()?;
     let store = store(session)?;
     let mut named = source::one(&args.source, &store, session).await?;
     if let Some(platform) = &args.platform {
         named.image = source::platform_of(&store, &named.image, platform, &args.source)?;
     }
-    let references = destination.map_or(named.references, |destination| vec![destination]);
+    let references = if typed.is_empty() { named.references } else { typed };
     if references.is_empty() {
         let message = format!("nothing says where to push the image of `{}`", args.source);
         return Err(Error::new(ErrorKind::InvalidInput, message)

@@ -1,0 +1,336 @@
+//! The options of the `runtime-api` backend, every default stated.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+use url::Url;
+use windlass_core::Result;
+use windlass_core::backend_registry::{BackendSetup, Host};
+use windlass_core::config::parse_duration;
+use windlass_core::error::{Error, ErrorKind, ResultExt};
+
+const KNOWN: &[&str] = &[
+    "url",
+    "api-key-env",
+    "ca-file",
+    "insecure",
+    "encoding",
+    "json-tags",
+    "upload",
+    "registry-prefix",
+    "repeat-uploads",
+    "attempts",
+    "retry-first-wait",
+    "retry-longest-wait",
+    "retry-after-limit",
+    "connect-timeout",
+    "answer-timeout",
+    "stall-timeout",
+    "call-timeout",
+    "poll-first",
+    "poll-longest",
+    "build-timeout",
+    "not-found-limit",
+];
+
+/// The variables that hold the address, the first that is set counts; the second is OpenHands' name.
+pub(crate) const URL_VARIABLES: [&str; 2] = ["RUNTIME_API_URL", "SANDBOX_REMOTE_RUNTIME_API_URL"];
+/// The variables that hold the key.
+pub(crate) const KEY_VARIABLES: [&str; 2] = ["RUNTIME_API_KEY", "SANDBOX_API_KEY"];
+
+/// The options, as `[backends.NAME]` of the configuration gives them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// The address of the service. By default what the environment says ([`URL_VARIABLES`]).
+    pub(crate) url: Option<String>,
+    /// The variable that holds the key. By default the first of [`KEY_VARIABLES`] that is set.
+    pub(crate) api_key_env: Option<String>,
+    /// A file with further root certificates, PEM.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Accept any certificate. No by default.
+    pub(crate) insecure: bool,
+    /// How a build is sent; `auto` by default.
+    pub(crate) encoding: Encoding,
+    /// Send further tags in JSON too, as `tags`, which no service documents. No by default.
+    pub(crate) json_tags: bool,
+    /// How the body is sent; `auto` by default.
+    pub(crate) upload: Upload,
+    /// What stands before names that have no registry: `auto` (the default) asks the service, `none`
+    /// sends names as they are, anything else is the prefix itself.
+    pub(crate) registry_prefix: String,
+    /// Send a build again after the service may have taken it, if it then says that the image does not
+    /// exist. No by default: the build may be running.
+    pub(crate) repeat_uploads: bool,
+    /// How often a build is sent at most while the service is busy or unreachable. 8 by default.
+    pub(crate) attempts: u32,
+    /// The first wait between two of those; it doubles each time. 4 s by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) retry_first_wait: Duration,
+    /// The longest wait of our own. 60 s by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) retry_longest_wait: Duration,
+    /// A `Retry-After` of more counts as this. 120 s by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) retry_after_limit: Duration,
+    /// How long a connection may take to be made. 10 s by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) connect_timeout: Duration,
+    /// How long the service may take to answer once it has the whole upload. 5 min by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) answer_timeout: Duration,
+    /// How long the service may take nothing while there is something to send. 60 s by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) stall_timeout: Duration,
+    /// How long any other call may take. 30 s by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) call_timeout: Duration,
+    /// The first wait before the status is asked again. 2 s by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) poll_first: Duration,
+    /// The wait grows to this. 10 s by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) poll_longest: Duration,
+    /// How long a build is followed; 0 is for ever. 30 min by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) build_timeout: Duration,
+    /// So many answers of 404 in a row say that a build does not exist: a new one may not be visible
+    /// yet. 3 by default.
+    pub(crate) not_found_limit: u32,
+}
+
+/// How a build is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Encoding {
+    /// JSON; a multipart form where there are several tags, or the service refuses JSON.
+    #[default]
+    Auto,
+    /// JSON.
+    Json,
+    /// A multipart form.
+    Multipart,
+}
+
+/// How the body of an upload is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Upload {
+    /// With its length where it is small, else in chunks; spooled where the service wants a length.
+    #[default]
+    Auto,
+    /// In chunks.
+    Chunked,
+    /// With its length, from a temporary file.
+    Spool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            url: None,
+            api_key_env: None,
+            ca_file: None,
+            insecure: false,
+            encoding: Encoding::default(),
+            json_tags: false,
+            upload: Upload::default(),
+            registry_prefix: "auto".to_owned(),
+            repeat_uploads: false,
+            attempts: 8,
+            retry_first_wait: Duration::from_secs(4),
+            retry_longest_wait: Duration::from_secs(60),
+            retry_after_limit: Duration::from_secs(120),
+            connect_timeout: Duration::from_secs(10),
+            answer_timeout: Duration::from_secs(300),
+            stall_timeout: Duration::from_secs(60),
+            call_timeout: Duration::from_secs(30),
+            poll_first: Duration::from_secs(2),
+            poll_longest: Duration::from_secs(10),
+            build_timeout: Duration::from_secs(30 * 60),
+            not_found_limit: 3,
+        }
+    }
+}
+
+/// Seconds, or a time span such as `90s`.
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Typed {
+        Seconds(u64),
+        Text(String),
+    }
+    match Typed::deserialize(from)? {
+        Typed::Seconds(seconds) => Ok(Duration::from_secs(seconds)),
+        Typed::Text(text) => parse_duration(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!("`{text}` is no time span such as `90s` or `30m`"))
+        }),
+    }
+}
+
+impl Config {
+    /// Reads and checks the options.
+    ///
+    /// # Errors
+    /// `InvalidConfig`: an option is unknown, has the wrong form, or makes no sense.
+    pub(crate) fn read(setup: &BackendSetup) -> Result<Self> {
+        let config: Self = setup.options.parse(&setup.name, KNOWN)?;
+        let zero = [
+            ("attempts", config.attempts == 0),
+            ("not-found-limit", config.not_found_limit == 0),
+            ("poll-first", config.poll_first.is_zero()),
+            ("poll-longest", config.poll_longest < config.poll_first),
+            ("connect-timeout", config.connect_timeout.is_zero()),
+            ("answer-timeout", config.answer_timeout.is_zero()),
+            ("stall-timeout", config.stall_timeout.is_zero()),
+            ("call-timeout", config.call_timeout.is_zero()),
+        ];
+        match zero.iter().find(|(_, wrong)| *wrong) {
+            None => Ok(config),
+            Some((name, _)) => {
+                let message = format!("`{name}` of the backend `{}` is too small", setup.name);
+                Err(Error::new(ErrorKind::InvalidConfig, message))
+            }
+        }
+    }
+
+    /// The address of the service, without a slash at its end.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if there is none, or it is no address, or holds a credential.
+    pub(crate) fn base(&self, name: &str, host: &Host) -> Result<Url> {
+        let from_environment = || {
+            URL_VARIABLES.iter().find_map(|variable| Some((*variable, host.variable(variable)?.to_owned())))
+        };
+        let option = self.url.clone().filter(|url| !url.is_empty()).map(|url| ("url", url));
+        let Some((source, text)) = option.or_else(from_environment) else {
+            let message = format!("nothing says where the service of the backend `{name}` is");
+            return Err(Error::new(ErrorKind::InvalidConfig, message)
+                .with_hint(format!("set {}, or `url` of the backend", URL_VARIABLES[0])));
+        };
+        // The text may hold a password: it is not shown.
+        let invalid = || format!("`{source}` of the backend `{name}` is no address");
+        let url: Url =
+            text.trim().trim_end_matches('/').parse().or_error(ErrorKind::InvalidConfig, invalid)?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(Error::new(ErrorKind::InvalidConfig, invalid())
+                .with_hint("it begins with `https://` or `http://`"));
+        }
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+            let message = format!("`{source}` of the backend `{name}` holds more than an address");
+            return Err(Error::new(ErrorKind::InvalidConfig, message).with_hint(format!(
+                "leave user, password and query out; the key goes into {}",
+                KEY_VARIABLES[0]
+            )));
+        }
+        Ok(url)
+    }
+
+    /// The key, and the variable that it came from.
+    ///
+    /// # Errors
+    /// `InvalidConfig` if there is none, or it cannot stand in a header.
+    pub(crate) fn key(&self, name: &str, host: &Host) -> Result<Key> {
+        let named: Vec<&str> = match &self.api_key_env {
+            Some(variable) => vec![variable],
+            None => KEY_VARIABLES.to_vec(),
+        };
+        let found = named.iter().find_map(|variable| Some((*variable, host.variable(variable)?)));
+        let Some((variable, text)) = found else {
+            let message = format!("there is no key for the backend `{name}`");
+            return Err(Error::new(ErrorKind::InvalidConfig, message)
+                .with_hint(format!("put it into the environment variable {}", named[0])));
+        };
+        let secret = SecretString::from(text.trim().to_owned());
+        let mut header = HeaderValue::from_str(secret.expose_secret()).map_err(|_| {
+            Error::new(ErrorKind::InvalidConfig, format!("what {variable} holds cannot be a key"))
+                .with_hint("a key is one line of printable characters")
+        })?;
+        header.set_sensitive(true);
+        Ok(Key { header, variable: variable.to_owned() })
+    }
+}
+
+/// The key of a service; it never shows itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    /// The value of `X-API-Key`, marked as sensitive.
+    pub(crate) header: HeaderValue,
+    /// The variable that it came from.
+    pub(crate) variable: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::backend::tests::{host, setup};
+
+    fn read(options: &str, variables: &[(&str, &str)]) -> (Result<Config>, Arc<Host>) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let host = Arc::new(host(directory.path(), variables));
+        (Config::read(&setup(options, host.clone())), host)
+    }
+
+    #[test]
+    fn the_address_and_the_key_come_from_the_environment() {
+        for (variables, options, expected) in [
+            (
+                &[("RUNTIME_API_URL", "https://a.example.com//"), ("RUNTIME_API_KEY", "k")][..],
+                "",
+                "https://a.example.com/ RUNTIME_API_KEY",
+            ),
+            (
+                &[("SANDBOX_REMOTE_RUNTIME_API_URL", "http://b:1/x/"), ("SANDBOX_API_KEY", "k")],
+                "",
+                "http://b:1/x SANDBOX_API_KEY",
+            ),
+            (
+                &[("RUNTIME_API_URL", "https://a"), ("MINE", "k\n")],
+                "url = 'https://c/'\napi-key-env = 'MINE'",
+                "https://c/ MINE",
+            ),
+        ] {
+            let (config, host) = read(options, variables);
+            let config = config.expect(options);
+            let base = config.base("it", &host).expect("an address");
+            let key = config.key("it", &host).expect("a key");
+            assert_eq!(format!("{base} {}", key.variable), expected);
+            assert!(!format!("{key:?}").contains("\"k\""), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_or_key_is_refused_without_showing_it() {
+        for url in ["", "ftp://a", "https://user:secret@a", "nonsense secret", "https://a/?key=secret"] {
+            let (config, host) = read("", &[("RUNTIME_API_URL", url)]);
+            let error = config.expect("valid").base("it", &host).expect_err(url);
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+            assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+        }
+        for key in ["", "two\nlines secret"] {
+            let (config, host) = read("", &[("RUNTIME_API_KEY", key)]);
+            let error = config.expect("valid").key("it", &host).expect_err("no key");
+            assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+            assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn options_are_checked() {
+        let (config, _) = read("poll-first = '1s'\nbuild-timeout = 0\nencoding = 'multipart'", &[]);
+        let config = config.expect("valid");
+        assert_eq!((config.poll_first.as_secs(), config.build_timeout.as_secs()), (1, 0));
+        assert_eq!(config.encoding, Encoding::Multipart);
+        for options in
+            ["attempts = 0", "poll-first = '20s'", "encoding = 'xml'", "stall-timeout = 'soon'", "pol = 1"]
+        {
+            assert_eq!(read(options, &[]).0.expect_err(options).kind(), ErrorKind::InvalidConfig);
+        }
+    }
+}

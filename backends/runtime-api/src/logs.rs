@@ -1,0 +1,89 @@
+//! The log of a build, where the service keeps one: few do.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use reqwest::{Response, StatusCode};
+use windlass_core::backend::Job;
+use windlass_core::error::{Error, ErrorKind, Result};
+use windlass_core::http::Failure;
+use windlass_core::remote::BuildId;
+
+use crate::client::Client;
+use crate::error::{Refusal, broke_off};
+
+/// A longer line is cut into several.
+const LINE_LIMIT_BYTES: usize = 64 * 1024;
+/// So many last lines are shown of a build that failed.
+const TAIL_LINES: usize = 20;
+/// A failed build does not wait longer for its log.
+const TAIL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Passes on the lines of a build's log.
+///
+/// # Errors
+/// `Unsupported` where the service keeps no logs; what else it says.
+pub(crate) async fn read(
+    client: &Client,
+    id: &BuildId,
+    line: &mut (dyn for<'a> FnMut(&'a str) + Send),
+    silence: Duration,
+) -> Result<()> {
+    let url = client.url(&["build_logs", id.as_str()], &[]);
+    let response = client.get(url).await.map_err(Failure::into_error)?;
+    match response.status() {
+        StatusCode::OK => copy(client, response, line, silence).await,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+            let message = format!("`{}` keeps no log of the build `{id}`", client.server);
+            Err(Error::new(ErrorKind::Unsupported, message)
+                .with_hint(format!("`windlass builds status {id}` says how it is")))
+        }
+        _ => {
+            let refusal = Refusal::read(&client.server, response).await;
+            Err(refusal.into_error(&format!("could not read the log of the build `{id}`")))
+        }
+    }
+}
+
+async fn copy(
+    client: &Client,
+    mut response: Response,
+    line: &mut (dyn for<'a> FnMut(&'a str) + Send),
+    silence: Duration,
+) -> Result<()> {
+    let mut rest: Vec<u8> = Vec::new();
+    loop {
+        let piece = match tokio::time::timeout(silence, response.chunk()).await {
+            Ok(piece) => piece.map_err(|error| broke_off(&client.server, error).into_error())?,
+            Err(_) => return Err(client.silent(silence)),
+        };
+        let Some(piece) = piece else { break };
+        for byte in piece {
+            if byte == b'\n' || rest.len() >= LINE_LIMIT_BYTES {
+                line(String::from_utf8_lossy(&rest).trim_end_matches('\r'));
+                rest.clear();
+            }
+            if byte != b'\n' {
+                rest.push(byte);
+            }
+        }
+    }
+    if !rest.is_empty() {
+        line(&String::from_utf8_lossy(&rest));
+    }
+    Ok(())
+}
+
+/// The last lines of a log; none where there is no log, which harms nobody.
+pub(crate) async fn tail(client: &Client, id: &BuildId, job: &Job) -> Vec<String> {
+    let mut lines = VecDeque::new();
+    let mut keep = |line: &str| {
+        if lines.len() == TAIL_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line.to_owned());
+    };
+    let read = job.run(read(client, id, &mut keep, TAIL_LIMIT));
+    let _ = tokio::time::timeout(TAIL_LIMIT, read).await;
+    lines.into()
+}

@@ -1,0 +1,217 @@
+//! Waiting for a build: asks until it has ended.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::StatusCode;
+use tokio::time::Instant;
+use windlass_core::backend::Job;
+use windlass_core::error::{Error, ErrorKind, Result};
+use windlass_core::events::Step;
+use windlass_core::http::Failure;
+use windlass_core::remote::{BuildId, RemoteBuild, RemoteState, RemoteStatus};
+
+use crate::backend::RuntimeApi;
+use crate::client::Client;
+use crate::error::Refusal;
+use crate::logs;
+use crate::wire::{StatusAnswer, state};
+
+/// So many answers in a row that cannot be read are the service's way, not an accident.
+const UNREADABLE_LIMIT: u32 = 3;
+/// Each wait is so much longer than the one before.
+const GROWTH: f64 = 1.5;
+
+/// One look at a build.
+enum Look {
+    Seen(RemoteStatus),
+    /// The service knows no such build, perhaps not yet.
+    NotFound(Refusal),
+    /// Something that may pass.
+    Passing(Error, Option<Duration>),
+    /// An answer that is no status.
+    Unreadable(Error),
+}
+
+/// Asks once how a build is.
+///
+/// # Errors
+/// `NotFound` if the service does not know it; what else it says.
+pub(crate) async fn status(api: &RuntimeApi, id: &BuildId, job: &Job) -> Result<RemoteStatus> {
+    let client = api.client();
+    match job.run(look(client, id)).await? {
+        Look::Seen(status) => Ok(status),
+        Look::NotFound(refusal) => Err(unknown(client, id, refusal)),
+        Look::Passing(error, _) | Look::Unreadable(error) => Err(error),
+    }
+}
+
+/// Waits until a build has ended, and gives the name of its image if the service says one. `limit` is
+/// counted by a clock that does not jump.
+///
+/// # Errors
+/// `BuildFailed` in the service's words; `TimedOut`; `NotFound`; `Denied`.
+pub(crate) async fn wait(api: &RuntimeApi, build: &RemoteBuild, job: &Job) -> Result<Option<String>> {
+    let (client, config, id) = (api.client(), api.config(), &build.id);
+    let step = job.events.step(format!("building on {} as {id}", client.server));
+    let waiting = follow(api, id, &step, job);
+    let limit = config.build_timeout;
+    let result = match limit.is_zero() {
+        true => waiting.await,
+        false => match tokio::time::timeout(limit, waiting).await {
+            Ok(result) => result,
+            Err(_) => Err(too_long(id, limit)),
+        },
+    };
+    match step.end(result)? {
+        status if status.state == RemoteState::Succeeded => Ok(status.image),
+        status => Err(failed(client, build, status, job).await),
+    }
+}
+
+fn too_long(id: &BuildId, limit: Duration) -> Error {
+    Error::new(ErrorKind::TimedOut, format!("the build `{id}` has not ended after {} s", limit.as_secs()))
+        .with_hint("give it more time: the option `build-timeout` of the backend (0 is for ever)")
+}
+
+/// Looks until the build has ended.
+async fn follow(api: &RuntimeApi, id: &BuildId, step: &Step, job: &Job) -> Result<RemoteStatus> {
+    let (client, config) = (api.client(), api.config());
+    let mut wait = config.poll_first;
+    let (mut absent, mut unreadable) = (0, 0);
+    let mut last_word = String::new();
+    let mut trouble: Option<(String, Instant)> = None;
+    loop {
+        let mut asked = None;
+        match job.run(look(client, id)).await? {
+            Look::Seen(status) => {
+                (absent, unreadable) = (0, 0);
+                if let Some((_, since)) = trouble.take() {
+                    step.log(format!(
+                        "{} answers again after {} s",
+                        client.server,
+                        since.elapsed().as_secs()
+                    ));
+                }
+                if status.word != last_word {
+                    say(&status, step, job);
+                    last_word.clone_from(&status.word);
+                }
+                if status.state.is_final() {
+                    return Ok(status);
+                }
+            }
+            Look::NotFound(refusal) => {
+                absent += 1;
+                if absent >= config.not_found_limit {
+                    return Err(unknown(client, id, refusal));
+                }
+            }
+            Look::Unreadable(error) => {
+                unreadable += 1;
+                if unreadable >= UNREADABLE_LIMIT {
+                    return Err(error);
+                }
+            }
+            Look::Passing(error, retry_after) => {
+                (absent, unreadable) = (0, 0);
+                asked = retry_after.map(|asked| asked.min(config.retry_after_limit));
+                let text = in_one_line(&error);
+                if trouble.as_ref().is_none_or(|(known, _)| *known != text) {
+                    job.events.warn(format!("the build `{id}` cannot be asked for, asking on: {text}"));
+                    trouble = Some((text, trouble.map_or_else(Instant::now, |(_, since)| since)));
+                }
+            }
+        }
+        let pause = async {
+            tokio::time::sleep(asked.unwrap_or(wait)).await;
+            Ok(())
+        };
+        job.run(pause).await?;
+        wait = wait.mul_f64(GROWTH).min(config.poll_longest);
+    }
+}
+
+fn say(status: &RemoteStatus, step: &Step, job: &Job) {
+    if state(&status.word).is_none() {
+        let shown = if status.word.is_empty() { "no status" } else { &status.word };
+        job.events.warn(format!("the service says `{shown}`, which means nothing to windlass: waiting on"));
+    } else {
+        step.log(format!("status: {}", status.word));
+    }
+}
+
+fn in_one_line(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// Asks once. One revision of the service has the id in the path: that is tried where the query form
+/// finds nothing.
+async fn look(client: &Client, id: &BuildId) -> Result<Look> {
+    let by_query = client.url(&["build_status"], &[("build_id", id.as_str())]);
+    let mut answer = client.ask(by_query).await;
+    if let Ok(Err(refusal)) = &answer
+        && refusal.status == StatusCode::NOT_FOUND
+    {
+        let by_path = client.ask(client.url(&["build_status", id.as_str()], &[])).await;
+        if !matches!(&by_path, Ok(Err(refusal)) if refusal.status == StatusCode::METHOD_NOT_ALLOWED) {
+            answer = by_path;
+        }
+    }
+    understand(client, id, answer)
+}
+
+/// # Errors
+/// What no later answer will change.
+fn understand(
+    client: &Client,
+    id: &BuildId,
+    answer: Result<Result<Bytes, Refusal>, Failure>,
+) -> Result<Look> {
+    let message = format!("could not ask how the build `{id}` is");
+    match answer {
+        Ok(Ok(body)) => Ok(match client.read::<StatusAnswer>(&body, "no status of a build") {
+            Ok(answer) => Look::Seen(RemoteStatus {
+                state: state(&answer.status).unwrap_or(RemoteState::Running),
+                word: answer.status,
+                image: answer.image.filter(|image| !image.is_empty()),
+                error: answer.error.filter(|error| !error.is_empty()),
+            }),
+            Err(error) => Look::Unreadable(error),
+        }),
+        Ok(Err(refusal)) if refusal.status == StatusCode::NOT_FOUND => Ok(Look::NotFound(refusal)),
+        Ok(Err(refusal)) if refusal.may_pass() => {
+            let retry_after = refusal.retry_after;
+            Ok(Look::Passing(refusal.into_error(&message), retry_after))
+        }
+        Ok(Err(refusal)) => Err(refusal.into_error(&message)),
+        Err(Failure::Transient { error, .. }) => Ok(Look::Passing(error, None)),
+        Err(Failure::Final(error)) if error.kind() == ErrorKind::UnexpectedAnswer => {
+            Ok(Look::Unreadable(error))
+        }
+        Err(Failure::Final(error)) => Err(error),
+    }
+}
+
+fn unknown(client: &Client, id: &BuildId, refusal: Refusal) -> Error {
+    Error::new(ErrorKind::NotFound, format!("`{}` knows no build `{id}`", client.server))
+        .with_source(refusal.into_error("it was asked for in both forms"))
+}
+
+/// The error of a build that ended without an image, in the service's words.
+async fn failed(client: &Client, build: &RemoteBuild, status: RemoteStatus, job: &Job) -> Error {
+    let id = &build.id;
+    let why =
+        status.error.unwrap_or_else(|| format!("Build failed with status: {}. Build ID: {id}", status.word));
+    let message = match build.targets.first() {
+        Some(target) => format!("the build of `{target}` failed on `{}`", client.server),
+        None => format!("the build `{id}` failed on `{}`", client.server),
+    };
+    Error::new(ErrorKind::BuildFailed, message)
+        .with_source(why)
+        .with_detail("status", status.word)
+        .with_log_tail(logs::tail(client, id, job).await)
+}

@@ -1,0 +1,225 @@
+//! Messages exactly as the service sends and takes them, nothing else.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use windlass_core::remote::RemoteState;
+
+/// The header that carries the key.
+pub(crate) const KEY_HEADER: &str = "X-API-Key";
+
+/// The answer to `GET /registry_prefix`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PrefixAnswer {
+    pub(crate) registry_prefix: String,
+}
+
+/// The answer to `GET /image_exists`; what else it says has had several forms and is not needed.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ExistsAnswer {
+    pub(crate) exists: bool,
+}
+
+/// The answer to `POST /build`. Older services answer when the build is done, without an id.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct BuildAnswer {
+    pub(crate) build_id: Option<Id>,
+    pub(crate) image: Option<String>,
+    pub(crate) status: Option<String>,
+    pub(crate) error: Option<String>,
+}
+
+/// An id; some services count.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Id {
+    Text(String),
+    Number(u64),
+}
+
+impl BuildAnswer {
+    /// The id of the build; an empty one is none.
+    pub(crate) fn id(&self) -> Option<String> {
+        match &self.build_id {
+            Some(Id::Text(text)) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+            Some(Id::Number(number)) => Some(number.to_string()),
+            None => None,
+        }
+    }
+}
+
+/// The answer to `GET /build_status`.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct StatusAnswer {
+    #[serde(default)]
+    pub(crate) status: String,
+    pub(crate) image: Option<String>,
+    pub(crate) error: Option<String>,
+}
+
+/// What a status word stands for; `None` for one that nobody knows. Services write them in upper case
+/// (the words of Google's Cloud Build) or in lower case with other words.
+pub(crate) fn state(word: &str) -> Option<RemoteState> {
+    Some(match word.to_ascii_uppercase().as_str() {
+        "PENDING" | "QUEUED" | "STATUS_UNKNOWN" => RemoteState::Waiting,
+        "RUNNING" | "IN_PROGRESS" | "WORKING" => RemoteState::Running,
+        "SUCCESS" | "COMPLETED" | "SUCCEEDED" | "DONE" => RemoteState::Succeeded,
+        "FAILURE" | "INTERNAL_ERROR" | "TIMEOUT" | "EXPIRED" | "FAILED" | "ERROR" => RemoteState::Failed,
+        "CANCELLED" | "CANCELED" => RemoteState::Cancelled,
+        _ => return None,
+    })
+}
+
+/// Everything of an upload but its content, which goes between the two parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) content_type: String,
+    pub(crate) before: Bytes,
+    pub(crate) after: Bytes,
+}
+
+/// What a multipart form says of the file in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FilePart {
+    pub(crate) file_name: &'static str,
+    pub(crate) content_type: &'static str,
+    /// Further names are repeated `tags` fields, or `tags_0`, `tags_1` and so on.
+    pub(crate) numbered_tags: bool,
+}
+
+/// A build context, as base64 text. The type is what the original Python client guesses from the name.
+pub(crate) const CONTEXT_PART: FilePart =
+    FilePart { file_name: "context.tar.gz", content_type: "application/x-tar", numbered_tags: false };
+
+/// A finished image, as the bytes of the archive.
+pub(crate) const IMAGE_PART: FilePart =
+    FilePart { file_name: "image.tar.gz", content_type: "application/gzip", numbered_tags: true };
+
+impl Frame {
+    /// The JSON form. Base64 text needs no escapes, so it goes between two quotation marks.
+    pub(crate) fn json(target: &str, tags: &[String]) -> Self {
+        #[derive(Serialize)]
+        struct Rest<'a> {
+            target_image: &'a str,
+            #[serde(skip_serializing_if = "<[String]>::is_empty")]
+            tags: &'a [String],
+        }
+        let rest = serde_json::to_string(&Rest { target_image: target, tags }).unwrap_or_default();
+        let after = format!("\",{}", rest.trim_start_matches('{'));
+        Self {
+            content_type: "application/json".to_owned(),
+            before: Bytes::from_static(b"{\"context\":\""),
+            after: after.into(),
+        }
+    }
+
+    /// The multipart form: the file, the target, the further tags.
+    pub(crate) fn multipart(boundary: &str, part: FilePart, target: &str, tags: &[String]) -> Self {
+        let FilePart { file_name, content_type, numbered_tags } = part;
+        let before = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"context\"; filename=\"{file_name}\"\r\n\
+             Content-Type: {content_type}\r\n\r\n"
+        );
+        let mut after = "\r\n".to_owned();
+        let mut field = |name: &str, value: &str| {
+            after += &format!(
+                "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+            );
+        };
+        field("target_image", target);
+        for (index, tag) in tags.iter().enumerate() {
+            if numbered_tags { field(&format!("tags_{index}"), tag) } else { field("tags", tag) }
+        }
+        after += &format!("--{boundary}--\r\n");
+        Self {
+            content_type: format!("multipart/form-data; boundary={boundary}"),
+            before: before.into(),
+            after: after.into(),
+        }
+    }
+
+    /// The whole body, with this in the place of the content.
+    pub(crate) fn around(&self, content: &str) -> String {
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        format!("{}{content}{}", text(&self.before), text(&self.after))
+    }
+
+    /// The size of everything but the content.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        (self.before.len() + self.after.len()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vector of the protocol description.
+    #[test]
+    fn a_multipart_form_has_its_parts_in_order() {
+        let tags = ["r/x:2".to_owned(), "r/x:3".to_owned()];
+        let frame = Frame::multipart("XX", CONTEXT_PART, "r/x:1", &tags);
+        assert_eq!(frame.content_type, "multipart/form-data; boundary=XX");
+        let field = |name: &str, value: &str| {
+            format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let expected =
+            "--XX\r\nContent-Disposition: form-data; name=\"context\"; filename=\"context.tar.gz\"\r\n\
+             Content-Type: application/x-tar\r\n\r\nQUJD\r\n"
+                .to_owned()
+                + &field("target_image", "r/x:1")
+                + &field("tags", "r/x:2")
+                + &field("tags", "r/x:3")
+                + "--XX--\r\n";
+        assert_eq!(frame.around("QUJD"), expected);
+        assert_eq!(frame.size_bytes() as usize + 4, expected.len());
+        let image = Frame::multipart("XX", IMAGE_PART, "r/x:1", &tags).around("");
+        assert!(image.contains("filename=\"image.tar.gz\"\r\nContent-Type: application/gzip"), "{image}");
+        assert!(
+            image.contains("name=\"tags_0\"\r\n\r\nr/x:2") && image.contains("name=\"tags_1\"\r\n\r\nr/x:3")
+        );
+    }
+
+    #[test]
+    fn json_is_json() {
+        let text = Frame::json("r/x:1", &[]).around("QUJD");
+        assert_eq!(text, r#"{"context":"QUJD","target_image":"r/x:1"}"#);
+        let text = Frame::json("r/\"x:1", &["a".to_owned()]).around("");
+        let read: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(read, serde_json::json!({"context": "", "target_image": "r/\"x:1", "tags": ["a"]}));
+    }
+
+    #[test]
+    fn status_words_are_known_in_both_cases() {
+        for (words, expected) in [
+            ("PENDING QUEUED STATUS_UNKNOWN pending", RemoteState::Waiting),
+            ("RUNNING IN_PROGRESS WORKING running", RemoteState::Running),
+            ("SUCCESS completed succeeded done Success", RemoteState::Succeeded),
+            ("FAILURE INTERNAL_ERROR TIMEOUT EXPIRED failed error", RemoteState::Failed),
+            ("CANCELLED CANCELED cancelled", RemoteState::Cancelled),
+        ] {
+            for word in words.split(' ') {
+                assert_eq!(state(word), Some(expected), "{word}");
+            }
+        }
+        assert_eq!((state(""), state("BREWING")), (None, None));
+    }
+
+    #[test]
+    fn answers_are_read_in_every_form() {
+        let answer = |text: &str| serde_json::from_str::<BuildAnswer>(text).expect(text);
+        assert_eq!(answer(r#"{"build_id":"a-1","more":1}"#).id().as_deref(), Some("a-1"));
+        assert_eq!(answer(r#"{"build_id":7}"#).id().as_deref(), Some("7"));
+        for none in [r#"{"build_id":""}"#, r#"{"build_id":null}"#, "{}"] {
+            assert_eq!(answer(none).id(), None, "{none}");
+        }
+        for text in [
+            r#"{"exists":true,"image":{"upload_time":"x","image_size_bytes":1}}"#,
+            r#"{"exists":true,"created_at":"x","size":1}"#,
+            r#"{"exists":true,"image":null}"#,
+        ] {
+            assert!(serde_json::from_str::<ExistsAnswer>(text).expect(text).exists);
+        }
+        let status: StatusAnswer = serde_json::from_str(r#"{"image":null}"#).expect("read");
+        assert_eq!((status.status.as_str(), status.image), ("", None));
+    }
+}

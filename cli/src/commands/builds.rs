@@ -1,0 +1,244 @@
+//! `windlass builds`: builds that outlive the program.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use windlass_core::backend::{Backend, Job};
+use windlass_core::ledger::{Ledger, LedgerEntry};
+use windlass_core::pipeline::{note_status, resume};
+use windlass_core::remote::{BuildId, RemoteBuild, RemoteBuilds, RemoteState};
+use windlass_core::request::BuiltImage;
+use windlass_core::{Error, ErrorKind, Result};
+
+use super::backends::{choose, create};
+use super::build::{limit, result_line};
+use crate::args::{BuildArg, BuildsCommand, Format};
+use crate::output::{Table, clean, duration};
+use crate::session::{Program, Session};
+
+pub(super) async fn run(command: Option<BuildsCommand>, program: &Program) -> Result<()> {
+    let session = program.session(None)?;
+    session.output.refuse_paths()?;
+    match command.unwrap_or(BuildsCommand::List) {
+        BuildsCommand::List => list(&session),
+        BuildsCommand::Status(build) => status(&build, &session).await,
+        BuildsCommand::Attach { build, timeout } => attach(&build, timeout.as_deref(), &session).await,
+        BuildsCommand::Logs(build) => logs(&build, &session).await,
+        BuildsCommand::Cancel(build) => cancel(&build, &session).await,
+    }
+}
+
+/// A build with the backend that it is on.
+struct Found {
+    entry: LedgerEntry,
+    backend: Arc<dyn Backend>,
+    ledger: Ledger,
+}
+
+impl Found {
+    /// Looks a build up, and makes its backend; reaches for nothing.
+    fn new(wanted: &BuildArg, session: &Session<'_>) -> Result<Self> {
+        let ledger = Ledger::new(&session.host.state_dir);
+        let known = match &wanted.backend {
+            None => Some(ledger.find(&wanted.id)?),
+            Some(name) => ledger.find_on(&wanted.id, name)?,
+        };
+        let name = match (&wanted.backend, &known) {
+            (Some(name), _) => name.clone(),
+            (None, Some(entry)) => entry.backend.clone(),
+            (None, None) => String::new(),
+        };
+        let selection = choose(std::slice::from_ref(&name), session)?;
+        let backend = create(&selection.backends[0], session)?;
+        let server = remote(backend.as_ref())?.server().to_owned();
+        let entry = match known {
+            Some(entry) if entry.server != server => return Err(moved(&entry, &name, &server)),
+            Some(entry) => entry,
+            None => {
+                let build = RemoteBuild { id: BuildId::new(&wanted.id), targets: Vec::new() };
+                LedgerEntry::started(build, &name, &server, "submitted elsewhere")
+            }
+        };
+        Ok(Self { entry, backend, ledger })
+    }
+
+    fn remote(&self) -> Result<&dyn RemoteBuilds> {
+        remote(self.backend.as_ref())
+    }
+
+    /// Asks the service, and notes the answer. What ended for good is not asked for again: services
+    /// forget builds.
+    async fn refresh(&mut self, job: &Job) -> Result<()> {
+        if self.entry.state.is_final() {
+            return Ok(());
+        }
+        let status = self.remote()?.status(&self.entry.build, job).await?;
+        note_status(&mut self.entry, &status);
+        self.record(job);
+        Ok(())
+    }
+
+    fn record(&self, job: &Job) {
+        if let Err(error) = self.ledger.record(&self.entry) {
+            job.events.warn(error.to_string());
+        }
+    }
+}
+
+fn remote(backend: &dyn Backend) -> Result<&dyn RemoteBuilds> {
+    backend.remote().ok_or_else(|| {
+        let message = format!("builds of the backend `{}` end with the program", backend.name());
+        Error::new(ErrorKind::Unsupported, message)
+            .with_hint("only builds on a service can be come back to: name its backend with `--backend`")
+    })
+}
+
+fn moved(entry: &LedgerEntry, name: &str, server: &str) -> Error {
+    let id = &entry.build.id;
+    let message = format!("the build `{id}` is not on the service that the backend `{name}` means now");
+    Error::new(ErrorKind::InvalidConfig, message)
+        .with_detail("submitted to", entry.server.clone())
+        .with_detail("backend means", server.to_owned())
+        .with_hint("name a backend of that service with `--backend`, or set its address as it was")
+}
+
+/// An entry as data.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    entry: &'a LedgerEntry,
+}
+
+fn list(session: &Session<'_>) -> Result<()> {
+    let listed = Ledger::new(&session.host.state_dir).list()?;
+    for why in &listed.unreadable {
+        session.output.warn(&format!("an entry of the ledger cannot be read: {why}"));
+    }
+    if session.output.format == Format::Json {
+        let shown: Vec<_> = listed.entries.iter().map(|entry| Shown { entry }).collect();
+        return session.output.json(&shown);
+    }
+    let now = jiff::Timestamp::now();
+    let mut table = Table::new(["ID", "BACKEND", "STATE", "AGE", "IMAGE", "FROM"]);
+    for entry in &listed.entries {
+        let age = now.as_second().saturating_sub(entry.started_at.as_second());
+        let age = std::time::Duration::from_secs(u64::try_from(age).unwrap_or(0));
+        table.row([
+            clean(entry.build.id.as_str()),
+            clean(&entry.backend),
+            entry.state.name().to_owned(),
+            duration(age),
+            clean(image(entry)),
+            clean(&entry.subject),
+        ]);
+    }
+    session.output.result(&table.render())
+}
+
+/// What the image is or will be called.
+fn image(entry: &LedgerEntry) -> &str {
+    let wanted = || entry.build.targets.first().map(String::as_str);
+    entry.image.as_deref().or_else(wanted).unwrap_or("-")
+}
+
+async fn status(wanted: &BuildArg, session: &Session<'_>) -> Result<()> {
+    let mut found = Found::new(wanted, session)?;
+    session.work(None, async |job| found.refresh(job).await).await?;
+    let entry = &found.entry;
+    if session.output.format == Format::Json {
+        return session.output.json(&Shown { entry });
+    }
+    let mut facts = Table::default();
+    facts.row(["build", &clean(entry.build.id.as_str())]);
+    facts.row(["backend", &format!("{} ({})", clean(&entry.backend), clean(&entry.server))]);
+    facts.row(["state", entry.state.name()]);
+    facts.row(["image", &clean(image(entry))]);
+    facts.row(["from", &clean(&entry.subject)]);
+    facts.row(["started", &entry.started_at.to_string()]);
+    if let Some(error) = &entry.error {
+        facts.row(["error", &clean(error)]);
+    }
+    session.output.result(&facts.render())
+}
+
+async fn attach(wanted: &BuildArg, timeout: Option<&str>, session: &Session<'_>) -> Result<()> {
+    let limit = limit(timeout, session)?;
+    let found = Found::new(wanted, session)?;
+    let (remote, host) = (found.remote()?, &session.host);
+    let image = match found.entry.state {
+        state if state.is_final() => ended(&found.entry)?,
+        _ => session.work(limit, async |job| resume(remote, found.entry.clone(), host, job).await).await?,
+    };
+    match session.output.format {
+        Format::Json => session.output.json(&image),
+        Format::Text | Format::Paths => session.output.result(&result_line(&image)),
+    }
+}
+
+/// What the ledger knows of a build that has ended.
+///
+/// # Errors
+/// `BuildFailed` where it made no image.
+fn ended(entry: &LedgerEntry) -> Result<BuiltImage> {
+    let id = &entry.build.id;
+    match entry.state {
+        RemoteState::Succeeded => {
+            let mut names: Vec<&str> = vec![image(entry)];
+            names.extend(entry.build.targets.iter().skip(1).map(String::as_str));
+            Ok(BuiltImage {
+                references: names.iter().map(|name| name.parse()).collect::<Result<_>>()?,
+                digest: None,
+                image_id: None,
+                platforms: Vec::new(),
+                backend: entry.backend.clone(),
+                reused: false,
+                written: Vec::new(),
+                metadata: serde_json::Map::new(),
+            })
+        }
+        state => {
+            let error = Error::new(ErrorKind::BuildFailed, format!("the build `{id}` has {}", state.name()));
+            Err(match &entry.error {
+                Some(why) => error.with_source(why.clone()),
+                None => error,
+            })
+        }
+    }
+}
+
+async fn logs(wanted: &BuildArg, session: &Session<'_>) -> Result<()> {
+    super::context::refuse_json(&session.output)?;
+    let found = Found::new(wanted, session)?;
+    let remote = found.remote()?;
+    let output = session.output.clone();
+    let mut failure = None;
+    let mut print = |line: &str| {
+        // A failed write is the last that is tried.
+        if failure.is_none() {
+            failure = output.result(&format!("{}\n", clean(line))).err();
+        }
+    };
+    session.work(None, async |job| remote.logs(&found.entry.build, &mut print, job).await).await?;
+    failure.map_or(Ok(()), Err)
+}
+
+async fn cancel(wanted: &BuildArg, session: &Session<'_>) -> Result<()> {
+    let mut found = Found::new(wanted, session)?;
+    let id = found.entry.build.id.clone();
+    if found.entry.state.is_final() {
+        let message = format!("the build `{id}` has {} already", found.entry.state.name());
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    session
+        .work(None, async |job| {
+            found.remote()?.cancel(&found.entry.build, job).await?;
+            found.entry.update(RemoteState::Cancelled, None, None);
+            found.record(job);
+            Ok(())
+        })
+        .await?;
+    match session.output.format {
+        Format::Json => session.output.json(&Shown { entry: &found.entry }),
+        Format::Text | Format::Paths => session.output.result(&format!("{id}\n")),
+    }
+}

@@ -1,0 +1,241 @@
+//! Builds that outlive the client: submit, ledger, attach.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{BuildReport, Pipeline, PipelineOptions, Wanted};
+use crate::Result;
+use crate::backend::{Backend, Job};
+use crate::backend_registry::Host;
+use crate::error::{Error, ErrorKind};
+use crate::ledger::{Ledger, LedgerEntry};
+use crate::remote::{RemoteBuild, RemoteBuilds, RemoteState, RemoteStatus, Submitted};
+use crate::request::{BuildRequest, BuiltImage};
+
+/// The detail that every error carries which came after a build was submitted.
+const BUILD_ID: &str = "build id";
+/// A service may take so long to stop a build when the user stops the client.
+const CANCEL_LIMIT: Duration = Duration::from_secs(10);
+
+/// What became of a build that nobody waits for.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "detached", rename_all = "kebab-case")]
+pub enum Detached {
+    /// It runs.
+    Started(StartedBuild),
+    /// There was nothing to wait for: the image existed, or the service was done when it answered.
+    Finished(Box<BuildReport>),
+}
+
+/// A build that runs elsewhere.
+#[derive(Clone, Debug, Serialize)]
+pub struct StartedBuild {
+    /// What is needed to come back to it.
+    #[serde(flatten)]
+    pub build: RemoteBuild,
+    /// The configured name of the backend.
+    pub backend: String,
+    /// The service, without credentials.
+    pub server: String,
+}
+
+impl Pipeline {
+    /// Submits a build to the first backend of the list, or finds the image, and does not wait.
+    ///
+    /// # Errors
+    /// `Unsupported` if builds of this backend end with the client; else as [`Pipeline::build`] until
+    /// the build is submitted.
+    pub async fn submit(
+        &self,
+        request: BuildRequest,
+        options: &PipelineOptions,
+        job: &Job,
+    ) -> Result<Detached> {
+        let backend = self.backends[0].as_ref();
+        let Some(remote) = backend.remote() else { return Err(ends_with_client(backend)) };
+        let wanted = self.prepare(backend, request, options, job).await?;
+        let report = |image| {
+            let fingerprint = wanted.fingerprint.as_ref().map(super::Fingerprint::tag);
+            Detached::Finished(Box::new(BuildReport {
+                image,
+                fingerprint,
+                passed_over: Vec::new(),
+                changes: self.changes(&wanted, options),
+            }))
+        };
+        if let Some(found) = super::find(backend, &wanted, options, job).await? {
+            return super::take(backend, found, &wanted, job).await.map(report);
+        }
+        let submitted =
+            remote.submit(&wanted.request, job).await.map_err(|error| self.name_able(error, backend))?;
+        match submitted {
+            Submitted::Finished(image) => Ok(report(*image)),
+            Submitted::Started(build) => {
+                let mut work =
+                    UnderWay::begin(backend, remote, build, &subject(&wanted.request), &self.host, job);
+                // The whole context is sent by now: it must have been what its fingerprint says.
+                if let Err(error) = self.check_unchanged(&wanted, job).await {
+                    return Err(work.explain(error, job).await);
+                }
+                self.remember(&wanted, job);
+                let (backend, server) = (backend.name().to_owned(), remote.server().to_owned());
+                Ok(Detached::Started(StartedBuild { build: work.entry.build, backend, server }))
+            }
+        }
+    }
+
+    /// Lets a backend build: in one go, or where builds outlive us, with an entry in the ledger.
+    pub(super) async fn make(&self, backend: &dyn Backend, wanted: &Wanted, job: &Job) -> Result<BuiltImage> {
+        let Some(remote) = backend.remote() else { return backend.build(&wanted.request, job).await };
+        let submitted = remote.submit(&wanted.request, job).await?;
+        follow(backend, remote, submitted, &subject(&wanted.request), &self.host, job).await
+    }
+}
+
+/// Follows what was submitted to its end, and keeps the ledger on the way. `subject` is what it was
+/// made of, for the ledger.
+///
+/// # Errors
+/// What the build meets. Where it goes on without us, the hints say how to come back to it.
+pub async fn follow(
+    backend: &dyn Backend,
+    remote: &dyn RemoteBuilds,
+    submitted: Submitted,
+    subject: &str,
+    host: &Host,
+    job: &Job,
+) -> Result<BuiltImage> {
+    match submitted {
+        Submitted::Finished(image) => Ok(*image),
+        Submitted::Started(build) => {
+            UnderWay::begin(backend, remote, build, subject, host, job).attach(job).await
+        }
+    }
+}
+
+/// Comes back to a build of the ledger, follows it to its end, and keeps the ledger on the way.
+///
+/// # Errors
+/// As [`follow`].
+pub async fn resume(
+    remote: &dyn RemoteBuilds,
+    entry: LedgerEntry,
+    host: &Host,
+    job: &Job,
+) -> Result<BuiltImage> {
+    UnderWay { remote, entry, ledger: Ledger::new(&host.state_dir) }.attach(job).await
+}
+
+/// Says whether this is the error of a build that was submitted, so that no other backend may build
+/// the same beside it.
+pub(super) fn was_submitted(error: &Error) -> bool {
+    error.details().iter().any(|(name, _)| *name == BUILD_ID)
+}
+
+/// The error for a backend whose builds end with the client.
+pub(super) fn ends_with_client(backend: &dyn Backend) -> Error {
+    let message = format!("`--detach` cannot be used with the backend `{}`", backend.name());
+    Error::new(ErrorKind::Unsupported, message)
+        .with_hint("its builds end with the program; choose a backend of a build service")
+}
+
+/// What a build is made of, as the user would name it.
+fn subject(request: &BuildRequest) -> String {
+    match request.context.root() {
+        Some(root) => root.display().to_string(),
+        None => request.dockerfile.shown.display().to_string(),
+    }
+}
+
+/// A build that runs elsewhere and is in the ledger.
+struct UnderWay<'a> {
+    remote: &'a dyn RemoteBuilds,
+    entry: LedgerEntry,
+    ledger: Ledger,
+}
+
+impl<'a> UnderWay<'a> {
+    /// Writes a build down as soon as its id is known.
+    fn begin(
+        backend: &dyn Backend,
+        remote: &'a dyn RemoteBuilds,
+        build: RemoteBuild,
+        subject: &str,
+        host: &Host,
+        job: &Job,
+    ) -> Self {
+        let entry = LedgerEntry::started(build, backend.name(), remote.server(), subject);
+        let under_way = Self { remote, entry, ledger: Ledger::new(&host.state_dir) };
+        under_way.record(job);
+        under_way
+    }
+
+    /// A ledger that cannot be written costs `windlass builds` an entry, never the build.
+    fn record(&self, job: &Job) {
+        if let Err(error) = self.ledger.record(&self.entry) {
+            job.events.warn(format!("{error}; it can be found by its id alone"));
+        }
+    }
+
+    async fn attach(mut self, job: &Job) -> Result<BuiltImage> {
+        match self.remote.attach(&self.entry.build, job).await {
+            Ok(image) => {
+                let name = image.references.first().map(ToString::to_string);
+                self.entry.update(RemoteState::Succeeded, name, None);
+                self.record(job);
+                Ok(image)
+            }
+            Err(error) => Err(self.explain(error, job).await),
+        }
+    }
+
+    /// Notes what an error means for the build, and tells the user.
+    async fn explain(&mut self, error: Error, job: &Job) -> Error {
+        let id = self.entry.build.id.to_string();
+        let known = was_submitted(&error);
+        let with_id = |error: Error| if known { error } else { error.with_detail(BUILD_ID, id.clone()) };
+        if error.kind() == ErrorKind::BuildFailed {
+            let why =
+                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            self.entry.update(RemoteState::Failed, None, Some(why));
+            self.record(job);
+            return with_id(error);
+        }
+        if error.kind() == ErrorKind::Cancelled && self.remote.stops_with_client() {
+            return with_id(self.stop(error, job).await);
+        }
+        let goes_on = match error.kind() {
+            ErrorKind::NotFound => return with_id(error),
+            ErrorKind::Cancelled | ErrorKind::TimedOut => "the build goes on without us",
+            _ => "the build may go on without us",
+        };
+        with_id(error).with_hint(format!("{goes_on}: `windlass builds attach {id}` comes back to it"))
+    }
+
+    /// Stops the build because the user stopped us. The user's own token is spent.
+    async fn stop(&mut self, error: Error, job: &Job) -> Error {
+        let last = Job { events: job.events.clone(), cancel: CancellationToken::new() };
+        let cancel = tokio::time::timeout(CANCEL_LIMIT, self.remote.cancel(&self.entry.build, &last)).await;
+        let why = match cancel {
+            Ok(Ok(())) => {
+                self.entry.update(RemoteState::Cancelled, None, None);
+                self.record(job);
+                return error;
+            }
+            Ok(Err(why)) => why.to_string(),
+            Err(_) => format!("no answer for {} s", CANCEL_LIMIT.as_secs()),
+        };
+        job.events.warn(format!("the build `{}` could not be cancelled: {why}", self.entry.build.id));
+        error.with_hint(format!("it may go on: `windlass builds cancel {}` tries again", self.entry.build.id))
+    }
+}
+
+/// Takes over into an entry what the service said.
+pub fn note_status(entry: &mut LedgerEntry, status: &RemoteStatus) {
+    entry.update(status.state, status.image.clone(), status.error.clone());
+}
+
+#[cfg(test)]
+mod tests;

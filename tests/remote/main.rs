@@ -1,0 +1,32 @@
+//! Build services on a good day and on every bad one: services of ours that do what they are told, also wrong, and the
+//! real program. Each scenario is held against its outcome: exit code, words, number and shape of the requests.
+//!
+//! Nothing here needs an engine or a registry but what is said to. `rig.rs` says what a test has at hand.
+
+mod bad_days;
+mod forms;
+mod images;
+mod ledger;
+mod refusals;
+mod rig;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+/// Most tests wait for something most of the time.
+const AT_A_TIME: usize = 6;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_A_TIME);
+    let rig = rig::Rig::default();
+    let parts = [
+        forms::trials(&rig),
+        bad_days::trials(&rig),
+        refusals::trials(&rig),
+        ledger::trials(&rig),
+        images::trials(&rig),
+    ];
+    libtest_mimic::run(&arguments, parts.into_iter().flatten().collect()).exit_code()
+}
