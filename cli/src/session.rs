@@ -90,7 +90,7 @@ impl Session<'_> {
         // The work has its own token: a time limit stops it as the user would.
         let cancel = self.program.cancel.child_token();
         let sink = WarnsOnce { shown: display.clone(), said: Mutex::default() };
-        let job = Job { events: Events::new(Arc::new(sink)), cancel: cancel.clone() };
+        let job = Job { limit, ..Job::new(Events::new(Arc::new(sink)), cancel.clone()) };
         let mut timed_out = false;
         let result = {
             let work = work(&job);

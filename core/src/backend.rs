@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -73,12 +74,30 @@ pub struct Job {
     pub events: Events,
     /// Triggered when the user stops the work.
     pub cancel: CancellationToken,
+    /// How long the whole may take, where the user said so. Who started the job sees to it; a limit that
+    /// a backend has by default does not count then.
+    pub limit: Option<Duration>,
 }
 
 impl Job {
+    /// A job without a limit.
+    pub fn new(events: Events, cancel: CancellationToken) -> Self {
+        Self { events, cancel, limit: None }
+    }
+
     /// A job that reports to nobody and is never stopped.
     pub fn silent() -> Self {
-        Self { events: Events::silent(), cancel: CancellationToken::new() }
+        Self::new(Events::silent(), CancellationToken::new())
+    }
+
+    /// A part of this job that can be stopped alone.
+    pub fn child(&self) -> Self {
+        Self { cancel: self.cancel.child_token(), ..self.clone() }
+    }
+
+    /// Work of this job that stopping it does not stop.
+    pub fn unstopped(&self) -> Self {
+        Self { cancel: CancellationToken::new(), ..self.clone() }
     }
 
     /// Fails if the user has stopped the work; blocking loops call it between two pieces.

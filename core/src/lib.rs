@@ -3,7 +3,8 @@
 //! In reading order: [`pipeline`] is what a build is; [`request`] goes in and comes out;
 //! [`backend`] is what every backend promises, [`backend_registry`] finds one by name. A request
 //! carries a [`context`], whose [`fingerprint`] becomes a tag. [`archive`] writes the one tar,
-//! [`image`] keeps images on disk, [`registry`] talks to registries.
+//! [`image`] keeps images on disk, [`registry`] talks to registries, [`service`] to build services, whose
+//! builds are [`remote`] and stand in the [`ledger`].
 //!
 //! This crate never prints, and never reads the environment or the home directory: the program
 //! hands it what it needs as a [`backend_registry::Host`].
@@ -29,5 +30,6 @@ pub mod reference;
 pub mod registry;
 pub mod remote;
 pub mod request;
+pub mod service;
 
 pub use error::{Error, ErrorKind, Result, ResultExt};

@@ -150,6 +150,19 @@ pub enum RemoteState {
 }
 
 impl RemoteState {
+    /// What a service's word stands for; `None` for one that nobody knows. Services write them in upper
+    /// case (the words of Google's Cloud Build) or in lower case with other words.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Some(match word.trim().to_ascii_uppercase().as_str() {
+            "PENDING" | "QUEUED" | "STATUS_UNKNOWN" => Self::Waiting,
+            "RUNNING" | "IN_PROGRESS" | "WORKING" => Self::Running,
+            "SUCCESS" | "COMPLETED" | "SUCCEEDED" | "DONE" => Self::Succeeded,
+            "FAILURE" | "INTERNAL_ERROR" | "TIMEOUT" | "EXPIRED" | "FAILED" | "ERROR" => Self::Failed,
+            "CANCELLED" | "CANCELED" => Self::Cancelled,
+            _ => return None,
+        })
+    }
+
     /// Says whether it will not change any more.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
@@ -178,4 +191,25 @@ pub struct RemoteStatus {
     pub image: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_words_are_known_in_both_cases() {
+        for (words, expected) in [
+            ("PENDING QUEUED STATUS_UNKNOWN pending", RemoteState::Waiting),
+            ("RUNNING IN_PROGRESS WORKING running", RemoteState::Running),
+            ("SUCCESS completed succeeded done Success", RemoteState::Succeeded),
+            ("FAILURE INTERNAL_ERROR TIMEOUT EXPIRED failed error", RemoteState::Failed),
+            ("CANCELLED CANCELED cancelled", RemoteState::Cancelled),
+        ] {
+            for word in words.split(' ') {
+                assert_eq!(RemoteState::of_word(word), Some(expected), "{word}");
+            }
+        }
+        assert_eq!((RemoteState::of_word(""), RemoteState::of_word("BREWING")), (None, None));
+    }
 }

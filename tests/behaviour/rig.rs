@@ -88,7 +88,7 @@ impl Rig {
         )?;
         let pipeline = Pipeline::new(registry, vec![backend.clone()], host.clone())?;
         let recorder = Arc::new(Recorder::default());
-        let job = Job { events: Events::new(recorder.clone()), cancel: CancellationToken::new() };
+        let job = Job::new(Events::new(recorder.clone()), CancellationToken::new());
         Ok(Self { root: root.to_owned(), host, backend, job, recorder, pipeline })
     }
 

@@ -13,7 +13,6 @@ use bollard::query_parameters::{BuildImageOptions, BuilderVersion};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use windlass_core::Result;
 use windlass_core::backend::{Feature, Job};
 use windlass_core::backend_registry::Host;
@@ -120,7 +119,7 @@ async fn solve(engine: &Engine, request: &BuildRequest, host: &Host, job: &Job) 
     let mut answers = docker.build_image(options, Some(credentials), Some(body));
 
     // Stops the writer when the engine is not interested any more.
-    let feed_job = Job { events: job.events.clone(), cancel: CancellationToken::new() };
+    let feed_job = job.unstopped();
     let stop_feeding = feed_job.cancel.clone().drop_guard();
     let (source, settings) = (request.clone(), host.archive);
     let feeding = tokio::spawn(async move {

@@ -61,7 +61,7 @@ impl Ahead {
             store: bases.store.clone(),
             repository,
             only,
-            job: Job { events: job.events.clone(), cancel: job.cancel.child_token() },
+            job: job.child(),
             state: Mutex::default(),
             at_a_time,
         }))

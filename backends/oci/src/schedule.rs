@@ -98,8 +98,7 @@ impl Waits {
 
 /// A job of its own for each of several works, so that each can be stopped alone.
 pub(crate) fn jobs(job: &Job, count: usize) -> Vec<Job> {
-    let own = || Job { events: job.events.clone(), cancel: job.cancel.child_token() };
-    std::iter::repeat_with(own).take(count).collect()
+    std::iter::repeat_with(|| job.child()).take(count).collect()
 }
 
 /// Does all works at the same time and waits for all. Where several fail, the first in their order

@@ -1,6 +1,6 @@
 //! The backend itself: reads from top to bottom like a build.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
@@ -11,13 +11,12 @@ use windlass_core::error::{Error, ErrorKind};
 use windlass_core::reference::Reference;
 use windlass_core::remote::{ImageUpload, RemoteBuild, RemoteBuilds, RemoteStatus, Submitted};
 use windlass_core::request::{BuildRequest, BuiltImage};
+use windlass_core::service::{Payload, ServiceClient, Transfer};
 
-use crate::client::Client;
 use crate::config::Config;
 use crate::memory::Memory;
-use crate::payload::Payload;
 use crate::submit::{Taken, Upload};
-use crate::{check, context, logs, names, plan, poll, submit};
+use crate::{calls, check, context, logs, names, plan, poll, submit};
 
 /// Builds on a service of the Runtime API.
 #[derive(Debug)]
@@ -26,8 +25,7 @@ pub(crate) struct RuntimeApi {
     config: Config,
     host: Arc<Host>,
     capabilities: Capabilities,
-    client: Client,
-    server: OnceLock<String>,
+    client: ServiceClient,
     /// What stands before names without a registry; asked once.
     prefix: OnceCell<Option<String>>,
 }
@@ -36,13 +34,13 @@ impl RuntimeApi {
     /// Checks the options; reaches for nothing.
     pub(crate) fn new(setup: BackendSetup) -> Result<Self> {
         let config = Config::read(&setup)?;
-        let client = Client::new(&config, &setup.name, &setup.host)?;
+        let client = config.client(&setup.name, &setup.host)?;
         let BackendSetup { name, host, .. } = setup;
-        let (capabilities, server, prefix) = (crate::capabilities(), OnceLock::new(), OnceCell::new());
-        Ok(Self { name, config, host, capabilities, client, server, prefix })
+        let (capabilities, prefix) = (crate::capabilities(), OnceCell::new());
+        Ok(Self { name, config, host, capabilities, client, prefix })
     }
 
-    pub(crate) fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &ServiceClient {
         &self.client
     }
 
@@ -55,7 +53,7 @@ impl RuntimeApi {
     }
 
     pub(crate) fn memory(&self) -> Memory {
-        Memory::of(&self.host.cache_dir, self.client.base.as_str())
+        Memory::of(&self.host.cache_dir, self.client.address().as_str())
     }
 
     /// The prefix if the configuration says it; `None` if the service must be asked.
@@ -71,7 +69,7 @@ impl RuntimeApi {
     async fn prefix(&self, job: &Job) -> Result<Option<&str>> {
         let prefix = self.prefix.get_or_try_init(async || match self.configured_prefix() {
             Some(prefix) => Ok(prefix),
-            None => self.client.registry_prefix(job).await,
+            None => calls::registry_prefix(&self.client, job).await,
         });
         Ok(prefix.await?.as_deref())
     }
@@ -82,12 +80,18 @@ impl RuntimeApi {
     }
 
     /// Sends something, and gives what is needed to follow it.
-    async fn send(&self, payload: Payload, names: Vec<String>, job: &Job) -> Result<Submitted> {
+    async fn send(
+        &self,
+        payload: Payload,
+        is_context: bool,
+        names: Vec<String>,
+        job: &Job,
+    ) -> Result<Submitted> {
         let Some((target, tags)) = names.split_first() else {
             return Err(Error::new(ErrorKind::InvalidInput, "nothing says what the image shall be called")
                 .with_hint("name it: `--tag repository:tag`"));
         };
-        let upload = Upload { payload, target: target.clone(), tags: tags.to_vec() };
+        let upload = Upload { payload, is_context, target: target.clone(), tags: tags.to_vec() };
         match submit::submit(self, upload, job).await? {
             Taken::Started(id) => Ok(Submitted::Started(RemoteBuild { id, targets: names })),
             Taken::Finished(image) => Ok(Submitted::Finished(Box::new(self.built(image, &names, job)?))),
@@ -101,7 +105,7 @@ impl RuntimeApi {
             None => (None, targets),
         };
         let Some(main) = image.as_ref().or(target) else {
-            let message = format!("`{}` does not say what the image is called", self.client.server);
+            let message = format!("`{}` does not say what the image is called", self.client.server());
             return Err(Error::new(ErrorKind::UnexpectedAnswer, message));
         };
         let main: Reference = match (main.parse(), target) {
@@ -149,7 +153,7 @@ impl Backend for RuntimeApi {
     /// The service's registry is its store: every scope is the same question.
     async fn find(&self, reference: &Reference, _: FindScope, job: &Job) -> Result<Option<FoundImage>> {
         let names = self.spell(std::slice::from_ref(reference), job).await?;
-        let exists = self.client.image_exists(&names[0], job).await?;
+        let exists = calls::image_exists(&self.client, &names[0], job).await?;
         Ok(exists.then(|| FoundImage {
             reference: reference.clone(),
             digest: None,
@@ -187,7 +191,7 @@ impl Backend for RuntimeApi {
 #[async_trait]
 impl RemoteBuilds for RuntimeApi {
     fn server(&self) -> &str {
-        self.server.get_or_init(|| self.client.base.as_str().trim_end_matches('/').to_owned())
+        self.client.address().as_str()
     }
 
     /// There is no call that cancels.
@@ -205,15 +209,15 @@ impl RemoteBuilds for RuntimeApi {
             .blocking(move |job| {
                 let context = context::to_send(&request, job)?;
                 let entries = context.list_to_send(job)?;
-                Ok(Payload::context(context, entries, archive))
+                Ok(Payload::context(context, entries, archive, Transfer::Base64))
             })
             .await?;
-        self.send(payload, names, job).await
+        self.send(payload, true, names, job).await
     }
 
     async fn upload(&self, image: &ImageUpload, job: &Job) -> Result<Submitted> {
         let names = self.spell(&image.names, job).await?;
-        self.send(Payload::image(image.clone(), self.host.archive.compression), names, job).await
+        self.send(Payload::image(image.clone(), self.host.archive.compression), false, names, job).await
     }
 
     async fn status(&self, build: &RemoteBuild, job: &Job) -> Result<RemoteStatus> {
@@ -235,7 +239,7 @@ impl RemoteBuilds for RuntimeApi {
     }
 
     async fn cancel(&self, build: &RemoteBuild, _: &Job) -> Result<()> {
-        let message = format!("`{}` has no call that cancels the build `{}`", self.client.server, build.id);
+        let message = format!("`{}` has no call that cancels the build `{}`", self.client.server(), build.id);
         Err(Error::new(ErrorKind::Unsupported, message)
             .with_hint("it ends by itself, or by the service's own limit"))
     }

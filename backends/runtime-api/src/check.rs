@@ -4,22 +4,23 @@ use windlass_core::backend::{CheckReport, Job};
 use windlass_core::error::Error;
 
 use crate::backend::RuntimeApi;
+use crate::calls;
 use crate::config::Encoding;
 
 /// Asks the service what a build would ask it before it sends anything.
 pub(crate) async fn check(api: &RuntimeApi, job: &Job) -> CheckReport {
     let mut report = CheckReport::default();
     let client = api.client();
-    match client.is_open() {
-        false => report.good("address", client.base.to_string()),
+    match client.address().is_open() {
+        false => report.good("address", client.address().as_str()),
         true => report.warning(
             "address",
-            client.base.to_string(),
+            client.address().as_str(),
             "use https: the key goes over the network as it is",
         ),
     }
-    report.good("key", format!("{} is set", client.key.variable));
-    match client.registry_prefix(job).await {
+    report.good("key", format!("{} is set", client.key().variable()));
+    match calls::registry_prefix(client, job).await {
         Ok(Some(prefix)) => {
             report.good("service", "answers, and takes the key");
             report.good("registry", prefix);

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::header::HeaderValue;
-use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
-use url::Url;
 use windlass_core::Result;
 use windlass_core::backend_registry::{BackendSetup, Host};
 use windlass_core::config::parse_duration;
-use windlass_core::error::{Error, ErrorKind, ResultExt};
+use windlass_core::error::{Error, ErrorKind};
+use windlass_core::http::RetryPolicy;
+use windlass_core::service::{KeyHeader, ServiceAddress, ServiceClient, ServiceKey, ServiceSettings};
+
+use crate::wire::KEY_HEADER;
 
 const KNOWN: &[&str] = &[
     "url",
@@ -198,11 +199,11 @@ impl Config {
         }
     }
 
-    /// The address of the service, without a slash at its end.
+    /// The address of the service.
     ///
     /// # Errors
     /// `InvalidConfig` if there is none, or it is no address, or holds a credential.
-    pub(crate) fn base(&self, name: &str, host: &Host) -> Result<Url> {
+    pub(crate) fn address(&self, name: &str, host: &Host) -> Result<ServiceAddress> {
         let from_environment = || {
             URL_VARIABLES.iter().find_map(|variable| Some((*variable, host.variable(variable)?.to_owned())))
         };
@@ -212,56 +213,29 @@ impl Config {
             return Err(Error::new(ErrorKind::InvalidConfig, message)
                 .with_hint(format!("set {}, or `url` of the backend", URL_VARIABLES[0])));
         };
-        // The text may hold a password: it is not shown.
-        let invalid = || format!("`{source}` of the backend `{name}` is no address");
-        let url: Url =
-            text.trim().trim_end_matches('/').parse().or_error(ErrorKind::InvalidConfig, invalid)?;
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err(Error::new(ErrorKind::InvalidConfig, invalid())
-                .with_hint("it begins with `https://` or `http://`"));
-        }
-        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-            let message = format!("`{source}` of the backend `{name}` holds more than an address");
-            return Err(Error::new(ErrorKind::InvalidConfig, message).with_hint(format!(
-                "leave user, password and query out; the key goes into {}",
-                KEY_VARIABLES[0]
-            )));
-        }
-        Ok(url)
+        ServiceAddress::parse(&text, &format!("`{source}` of the backend `{name}`"))
+            .map_err(|error| error.with_hint(format!("the key goes into {}", KEY_VARIABLES[0])))
     }
 
-    /// The key, and the variable that it came from.
+    /// The way to the service; reaches for nothing.
     ///
     /// # Errors
-    /// `InvalidConfig` if there is none, or it cannot stand in a header.
-    pub(crate) fn key(&self, name: &str, host: &Host) -> Result<Key> {
-        let named: Vec<&str> = match &self.api_key_env {
+    /// `InvalidConfig` for the address, the key or the certificates.
+    pub(crate) fn client(&self, name: &str, host: &Host) -> Result<ServiceClient> {
+        let variables: Vec<&str> = match &self.api_key_env {
             Some(variable) => vec![variable],
             None => KEY_VARIABLES.to_vec(),
         };
-        let found = named.iter().find_map(|variable| Some((*variable, host.variable(variable)?)));
-        let Some((variable, text)) = found else {
-            let message = format!("there is no key for the backend `{name}`");
-            return Err(Error::new(ErrorKind::InvalidConfig, message)
-                .with_hint(format!("put it into the environment variable {}", named[0])));
-        };
-        let secret = SecretString::from(text.trim().to_owned());
-        let mut header = HeaderValue::from_str(secret.expose_secret()).map_err(|_| {
-            Error::new(ErrorKind::InvalidConfig, format!("what {variable} holds cannot be a key"))
-                .with_hint("a key is one line of printable characters")
-        })?;
-        header.set_sensitive(true);
-        Ok(Key { header, variable: variable.to_owned() })
+        ServiceClient::new(ServiceSettings {
+            address: self.address(name, host)?,
+            key: ServiceKey::from_environment(host, &variables, KeyHeader::Own(KEY_HEADER), name)?,
+            ca_file: self.ca_file.as_ref().map(|file| host.current_dir.join(file)),
+            insecure: self.insecure,
+            connect_timeout: self.connect_timeout,
+            call_timeout: self.call_timeout,
+            retry: RetryPolicy::default(),
+        })
     }
-}
-
-/// The key of a service; it never shows itself.
-#[derive(Clone, Debug)]
-pub(crate) struct Key {
-    /// The value of `X-API-Key`, marked as sensitive.
-    pub(crate) header: HeaderValue,
-    /// The variable that it came from.
-    pub(crate) variable: String,
 }
 
 #[cfg(test)]
@@ -283,7 +257,7 @@ mod tests {
             (
                 &[("RUNTIME_API_URL", "https://a.example.com//"), ("RUNTIME_API_KEY", "k")][..],
                 "",
-                "https://a.example.com/ RUNTIME_API_KEY",
+                "https://a.example.com RUNTIME_API_KEY",
             ),
             (
                 &[("SANDBOX_REMOTE_RUNTIME_API_URL", "http://b:1/x/"), ("SANDBOX_API_KEY", "k")],
@@ -293,29 +267,27 @@ mod tests {
             (
                 &[("RUNTIME_API_URL", "https://a"), ("MINE", "k\n")],
                 "url = 'https://c/'\napi-key-env = 'MINE'",
-                "https://c/ MINE",
+                "https://c MINE",
             ),
         ] {
             let (config, host) = read(options, variables);
             let config = config.expect(options);
-            let base = config.base("it", &host).expect("an address");
-            let key = config.key("it", &host).expect("a key");
-            assert_eq!(format!("{base} {}", key.variable), expected);
-            assert!(!format!("{key:?}").contains("\"k\""), "{key:?}");
+            let client = config.client("it", &host).expect("an address and a key");
+            assert_eq!(format!("{} {}", client.address().as_str(), client.key().variable()), expected);
         }
     }
 
     #[test]
     fn what_is_no_address_or_key_is_refused_without_showing_it() {
-        for url in ["", "ftp://a", "https://user:secret@a", "nonsense secret", "https://a/?key=secret"] {
-            let (config, host) = read("", &[("RUNTIME_API_URL", url)]);
-            let error = config.expect("valid").base("it", &host).expect_err(url);
+        for url in ["", "https://user:secret@a"] {
+            let (config, host) = read("", &[("RUNTIME_API_URL", url), ("RUNTIME_API_KEY", "k")]);
+            let error = config.expect("valid").client("it", &host).expect_err(url);
             assert_eq!(error.kind(), ErrorKind::InvalidConfig);
             assert!(!format!("{error:?}").contains("secret"), "{error:?}");
         }
         for key in ["", "two\nlines secret"] {
-            let (config, host) = read("", &[("RUNTIME_API_KEY", key)]);
-            let error = config.expect("valid").key("it", &host).expect_err("no key");
+            let (config, host) = read("", &[("RUNTIME_API_URL", "https://a"), ("RUNTIME_API_KEY", key)]);
+            let error = config.expect("valid").client("it", &host).expect_err("no key");
             assert_eq!(error.kind(), ErrorKind::InvalidConfig);
             assert!(!format!("{error:?}").contains("secret"), "{error:?}");
         }

@@ -11,20 +11,17 @@
 //! stage, secrets, named contexts. There is no call that cancels a build.
 //!
 //! In reading order: `backend` is the protocol, `config` the options, `wire` the messages as they are sent,
-//! `names` what images are called there, `context` what is sent, `payload` and `body` how it is streamed,
-//! `submit` the sending, `poll` the waiting, `client` the calls, `error` what can go wrong.
+//! `names` what images are called there, `context` what is sent, `submit` the sending, `poll` the waiting,
+//! `calls` the other questions.
 
 mod backend;
-mod body;
+mod calls;
 mod check;
-mod client;
 mod config;
 mod context;
-mod error;
 mod logs;
 mod memory;
 mod names;
-mod payload;
 mod plan;
 mod poll;
 mod submit;

@@ -3,14 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use reqwest::header::HeaderMap;
 use reqwest::{Response, StatusCode};
 use windlass_core::backend::Job;
 use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::http::Failure;
 use windlass_core::remote::BuildId;
-
-use crate::client::Client;
-use crate::error::{Refusal, broke_off};
+use windlass_core::service::ServiceClient;
 
 /// A longer line is cut into several.
 const LINE_LIMIT_BYTES: usize = 64 * 1024;
@@ -24,29 +23,29 @@ const TAIL_LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// `Unsupported` where the service keeps no logs; what else it says.
 pub(crate) async fn read(
-    client: &Client,
+    client: &ServiceClient,
     id: &BuildId,
     line: &mut (dyn for<'a> FnMut(&'a str) + Send),
     silence: Duration,
 ) -> Result<()> {
     let url = client.url(&["build_logs", id.as_str()], &[]);
-    let response = client.get(url).await.map_err(Failure::into_error)?;
+    let response = client.get(url, HeaderMap::new()).await.map_err(Failure::into_error)?;
     match response.status() {
         StatusCode::OK => copy(client, response, line, silence).await,
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
-            let message = format!("`{}` keeps no log of the build `{id}`", client.server);
+            let message = format!("`{}` keeps no log of the build `{id}`", client.server());
             Err(Error::new(ErrorKind::Unsupported, message)
                 .with_hint(format!("`windlass builds status {id}` says how it is")))
         }
         _ => {
-            let refusal = Refusal::read(&client.server, response).await;
+            let refusal = client.refusal(response).await;
             Err(refusal.into_error(&format!("could not read the log of the build `{id}`")))
         }
     }
 }
 
 async fn copy(
-    client: &Client,
+    client: &ServiceClient,
     mut response: Response,
     line: &mut (dyn for<'a> FnMut(&'a str) + Send),
     silence: Duration,
@@ -54,7 +53,7 @@ async fn copy(
     let mut rest: Vec<u8> = Vec::new();
     loop {
         let piece = match tokio::time::timeout(silence, response.chunk()).await {
-            Ok(piece) => piece.map_err(|error| broke_off(&client.server, error).into_error())?,
+            Ok(piece) => piece.map_err(|error| client.broke_off(error).into_error())?,
             Err(_) => return Err(client.silent(silence)),
         };
         let Some(piece) = piece else { break };
@@ -75,7 +74,7 @@ async fn copy(
 }
 
 /// The last lines of a log; none where there is no log, which harms nobody.
-pub(crate) async fn tail(client: &Client, id: &BuildId, job: &Job) -> Vec<String> {
+pub(crate) async fn tail(client: &ServiceClient, id: &BuildId, job: &Job) -> Vec<String> {
     let mut lines = VecDeque::new();
     let mut keep = |line: &str| {
         if lines.len() == TAIL_LINES {

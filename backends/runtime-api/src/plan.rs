@@ -9,7 +9,7 @@ use windlass_core::request::BuildRequest;
 use crate::backend::RuntimeApi;
 use crate::config::Upload;
 use crate::submit::{Form, form};
-use crate::wire::{CONTEXT_PART, Frame, KEY_HEADER};
+use crate::wire::{self, CONTEXT_PART, KEY_HEADER};
 use crate::{context, names};
 
 /// Stands for what only the service knows.
@@ -111,8 +111,8 @@ fn post(api: &RuntimeApi, target: &str, tags: &[String]) -> Result<PlannedAction
     let known = api.memory().load();
     let Form { json, may_change } = form(config.encoding, config.json_tags, tags.len(), known)?;
     let frame = match json {
-        true => Frame::json(target, tags),
-        false => Frame::multipart("{boundary}", CONTEXT_PART, target, tags),
+        true => wire::json(target, tags),
+        false => wire::multipart("{boundary}", CONTEXT_PART, target, tags),
     };
     let length = match config.upload {
         Upload::Spool => "Content-Length, from a temporary file",

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use reqwest::StatusCode;
 use tokio::time::Instant;
 use windlass_core::backend::Job;
@@ -10,12 +9,11 @@ use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::events::Step;
 use windlass_core::http::Failure;
 use windlass_core::remote::{BuildId, RemoteBuild, RemoteState, RemoteStatus};
+use windlass_core::service::{Answer, Refusal, ServiceClient};
 
 use crate::backend::RuntimeApi;
-use crate::client::Client;
-use crate::error::Refusal;
 use crate::logs;
-use crate::wire::{StatusAnswer, state};
+use crate::wire::StatusAnswer;
 
 /// So many answers in a row that cannot be read are the service's way, not an accident.
 const UNREADABLE_LIMIT: u32 = 3;
@@ -53,10 +51,11 @@ pub(crate) async fn status(api: &RuntimeApi, id: &BuildId, job: &Job) -> Result<
 /// `BuildFailed` in the service's words; `TimedOut`; `NotFound`; `Denied`.
 pub(crate) async fn wait(api: &RuntimeApi, build: &RemoteBuild, job: &Job) -> Result<Option<String>> {
     let (client, config, id) = (api.client(), api.config(), &build.id);
-    let step = job.events.step(format!("building on {} as {id}", client.server));
+    let step = job.events.step(format!("building on {} as {id}", client.server()));
     let waiting = follow(api, id, &step, job);
     let limit = config.build_timeout;
-    let result = match limit.is_zero() {
+    // The user's own limit is seen to elsewhere.
+    let result = match limit.is_zero() || job.limit.is_some() {
         true => waiting.await,
         false => match tokio::time::timeout(limit, waiting).await {
             Ok(result) => result,
@@ -89,7 +88,7 @@ async fn follow(api: &RuntimeApi, id: &BuildId, step: &Step, job: &Job) -> Resul
                 if let Some((_, since)) = trouble.take() {
                     step.log(format!(
                         "{} answers again after {} s",
-                        client.server,
+                        client.server(),
                         since.elapsed().as_secs()
                     ));
                 }
@@ -133,7 +132,7 @@ async fn follow(api: &RuntimeApi, id: &BuildId, step: &Step, job: &Job) -> Resul
 }
 
 fn say(status: &RemoteStatus, step: &Step, job: &Job) {
-    if state(&status.word).is_none() {
+    if RemoteState::of_word(&status.word).is_none() {
         let shown = if status.word.is_empty() { "no status" } else { &status.word };
         job.events.warn(format!("the service says `{shown}`, which means nothing to windlass: waiting on"));
     } else {
@@ -150,7 +149,7 @@ fn in_one_line(error: &Error) -> String {
 
 /// Asks once. One revision of the service has the id in the path: that is tried where the query form
 /// finds nothing.
-async fn look(client: &Client, id: &BuildId) -> Result<Look> {
+async fn look(client: &ServiceClient, id: &BuildId) -> Result<Look> {
     let by_query = client.url(&["build_status"], &[("build_id", id.as_str())]);
     let mut answer = client.ask(by_query).await;
     if let Ok(Err(refusal)) = &answer
@@ -166,16 +165,12 @@ async fn look(client: &Client, id: &BuildId) -> Result<Look> {
 
 /// # Errors
 /// What no later answer will change.
-fn understand(
-    client: &Client,
-    id: &BuildId,
-    answer: Result<Result<Bytes, Refusal>, Failure>,
-) -> Result<Look> {
+fn understand(client: &ServiceClient, id: &BuildId, answer: Result<Answer, Failure>) -> Result<Look> {
     let message = format!("could not ask how the build `{id}` is");
     match answer {
         Ok(Ok(body)) => Ok(match client.read::<StatusAnswer>(&body, "no status of a build") {
             Ok(answer) => Look::Seen(RemoteStatus {
-                state: state(&answer.status).unwrap_or(RemoteState::Running),
+                state: RemoteState::of_word(&answer.status).unwrap_or(RemoteState::Running),
                 word: answer.status,
                 image: answer.image.filter(|image| !image.is_empty()),
                 error: answer.error.filter(|error| !error.is_empty()),
@@ -196,19 +191,19 @@ fn understand(
     }
 }
 
-fn unknown(client: &Client, id: &BuildId, refusal: Refusal) -> Error {
-    Error::new(ErrorKind::NotFound, format!("`{}` knows no build `{id}`", client.server))
+fn unknown(client: &ServiceClient, id: &BuildId, refusal: Refusal) -> Error {
+    Error::new(ErrorKind::NotFound, format!("`{}` knows no build `{id}`", client.server()))
         .with_source(refusal.into_error("it was asked for in both forms"))
 }
 
 /// The error of a build that ended without an image, in the service's words.
-async fn failed(client: &Client, build: &RemoteBuild, status: RemoteStatus, job: &Job) -> Error {
+async fn failed(client: &ServiceClient, build: &RemoteBuild, status: RemoteStatus, job: &Job) -> Error {
     let id = &build.id;
     let why =
         status.error.unwrap_or_else(|| format!("Build failed with status: {}. Build ID: {id}", status.word));
     let message = match build.targets.first() {
-        Some(target) => format!("the build of `{target}` failed on `{}`", client.server),
-        None => format!("the build `{id}` failed on `{}`", client.server),
+        Some(target) => format!("the build of `{target}` failed on `{}`", client.server()),
+        None => format!("the build `{id}` failed on `{}`", client.server()),
     };
     Error::new(ErrorKind::BuildFailed, message)
         .with_source(why)

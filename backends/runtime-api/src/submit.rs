@@ -1,23 +1,19 @@
 //! Sending: which form, which attempts, and when none may follow.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
 use windlass_core::backend::Job;
-use windlass_core::digest::Digest;
 use windlass_core::error::{Error, ErrorKind, Result};
-use windlass_core::events::Step;
 use windlass_core::http::{Attempts, Failure, RetryPolicy};
 use windlass_core::remote::{BuildId, RemoteState};
+use windlass_core::service::{Frame, Payload, Refusal, SendLimits, Sent, boundary};
 
 use crate::backend::RuntimeApi;
-use crate::body::{Body, Stalled};
+use crate::calls;
 use crate::config::{Encoding, Upload as How};
-use crate::error::{Refusal, unexpected};
 use crate::memory::Remembered;
-use crate::payload::Payload;
-use crate::wire::{BuildAnswer, CONTEXT_PART, FilePart, Frame, IMAGE_PART, state};
+use crate::wire::{self, BuildAnswer, CONTEXT_PART, FilePart, IMAGE_PART};
 
 /// No attempt starts later than this after the first.
 const TIME_LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -26,6 +22,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone, Debug)]
 pub(crate) struct Upload {
     pub(crate) payload: Payload,
+    /// It is a build context, not a finished image.
+    pub(crate) is_context: bool,
     /// The main name, as the service spells it.
     pub(crate) target: String,
     /// The other names.
@@ -39,16 +37,6 @@ pub(crate) enum Taken {
     Started(BuildId),
     /// It has built, and the image is called so.
     Finished(Option<String>),
-}
-
-/// How one attempt ended.
-enum Sent {
-    Answered(Response),
-    /// The exchange failed; whether the service may have got the whole upload.
-    Failed {
-        failure: Failure,
-        maybe_taken: bool,
-    },
 }
 
 /// Which forms may be tried.
@@ -89,24 +77,26 @@ pub(crate) fn form(encoding: Encoding, json_tags: bool, tags: usize, known: Reme
 /// `Unavailable` nor `Denied`.
 pub(crate) async fn submit(api: &RuntimeApi, upload: Upload, job: &Job) -> Result<Taken> {
     let (client, config) = (api.client(), api.config());
-    let step = job.events.step(format!("sending the build to {}", client.server));
+    let step = job.events.step(format!("sending the build to {}", client.server()));
     let mut known = api.memory().load();
-    let is_context = !matches!(upload.payload, Payload::Image { .. });
+    let is_context = upload.is_context;
     let mut form = match is_context {
         true => form(config.encoding, config.json_tags, upload.tags.len(), known)?,
         false => Form { json: false, may_change: false },
     };
     let mut spool = config.upload == How::Spool || (config.upload == How::Auto && known.wants_length);
     let mut payload = upload.payload.clone();
-    let mut attempts = policy(api).attempts(format!("`{}`", client.server), job);
+    let limits = SendLimits { stall: config.stall_timeout, answer: config.answer_timeout };
+    let mut attempts = policy(api).attempts(format!("`{}`", client.server()), job);
     loop {
-        if spool && !matches!(payload, Payload::Spooled(..)) {
+        if spool && payload.size_bytes().is_none() {
             let directory = api.host().cache_dir.join("runtime-api");
             let original = payload.clone();
             payload = job.blocking(move |job| original.spool(&directory, job)).await?;
         }
         let frame = frame(form, if is_context { CONTEXT_PART } else { IMAGE_PART }, &upload);
-        match send(api, &payload, &frame, &step, job).await? {
+        let (url, chunked) = (client.url(&["build"], &[]), config.upload == How::Chunked);
+        match client.send(url, &payload, &frame, chunked, limits, (&step, job)).await? {
             Sent::Answered(response) if response.status().is_success() => {
                 if is_context && upload.tags.is_empty() && config.encoding == Encoding::Auto {
                     known.takes_json = Some(form.json);
@@ -118,16 +108,16 @@ pub(crate) async fn submit(api: &RuntimeApi, upload: Upload, job: &Job) -> Resul
                 return step.end(taken);
             }
             Sent::Answered(response) => {
-                let refusal = Refusal::read(&client.server, response).await;
+                let refusal = client.refusal(response).await;
                 if form.json && form.may_change && refuses_form(refusal.status) {
                     form = Form { json: false, may_change: false };
-                    step.log(format!("{} takes no JSON: sending a multipart form", client.server));
+                    step.log(format!("{} takes no JSON: sending a multipart form", client.server()));
                 } else if refusal.status == StatusCode::LENGTH_REQUIRED
                     && config.upload == How::Auto
                     && !spool
                 {
                     spool = true;
-                    step.log(format!("{} wants to know the length before", client.server));
+                    step.log(format!("{} wants to know the length before", client.server()));
                 } else {
                     again(api, refusal, &upload.target, &mut attempts, job).await?;
                 }
@@ -162,60 +152,9 @@ fn refuses_form(status: StatusCode) -> bool {
 
 fn frame(form: Form, part: FilePart, upload: &Upload) -> Frame {
     if form.json {
-        return Frame::json(&upload.target, &upload.tags);
+        return wire::json(&upload.target, &upload.tags);
     }
-    Frame::multipart(&boundary(), part, &upload.target, &upload.tags)
-}
-
-/// Text that is in no archive: 32 digits that nobody can know before.
-fn boundary() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let seed = format!("{:?} {} {count}", SystemTime::now(), std::process::id());
-    format!("windlass-{}", &Digest::of(seed).hex()[..32])
-}
-
-/// Sends once.
-async fn send(api: &RuntimeApi, payload: &Payload, frame: &Frame, step: &Step, job: &Job) -> Result<Sent> {
-    let (client, config) = (api.client(), api.config());
-    let body = job.run(Body::open(payload, frame, config.upload == How::Chunked, job)).await?;
-    let watch = body.watch();
-    let exchange = async {
-        tokio::select! {
-            answer = client.post(&frame.content_type, body) => Ok(answer),
-            stalled = watch.stalled(config.stall_timeout, config.answer_timeout, step) => Err(stalled),
-        }
-    };
-    let answer = tokio::select! {
-        biased;
-        () = job.cancel.cancelled() => return Err(stopped(watch.is_complete())),
-        answer = exchange => answer,
-    };
-    let failure = match answer {
-        Ok(Ok(response)) => return Ok(Sent::Answered(response)),
-        Ok(Err(failure)) => failure,
-        Err(Stalled::Answering) => Failure::transient(client.silent(config.answer_timeout)),
-        Err(Stalled::Sending) => {
-            let message =
-                format!("`{}` took nothing for {} s", client.server, config.stall_timeout.as_secs());
-            let sent = watch.sent_bytes().to_string();
-            Failure::transient(Error::new(ErrorKind::Unavailable, message).with_detail("bytes sent", sent))
-        }
-    };
-    match watch.take_failure() {
-        // The upload could not be made: the service has nothing to do with it.
-        Some(error) => Err(error),
-        None => Ok(Sent::Failed { failure, maybe_taken: watch.is_complete() }),
-    }
-}
-
-fn stopped(complete: bool) -> Error {
-    match complete {
-        true => Error::cancelled().with_hint(
-            "the service had the whole upload already: it may build, but it gave no id to come back to",
-        ),
-        false => Error::cancelled(),
-    }
+    wire::multipart(&boundary(), part, &upload.target, &upload.tags)
 }
 
 /// Waits for the next attempt after a refusal, where there may be one.
@@ -235,7 +174,7 @@ async fn again(
             // What the policy would not wait for by itself.
             let beyond = asked.map(|asked| asked.saturating_sub(longest)).unwrap_or_default();
             if !beyond.is_zero() {
-                job.events.warn(format!("`{}` is busy and asks for patience", api.client().server));
+                job.events.warn(format!("`{}` is busy and asks for patience", api.client().server()));
                 job.run(async {
                     tokio::time::sleep(beyond).await;
                     Ok(())
@@ -263,13 +202,13 @@ async fn repeat_if_absent(
     attempts: &mut Attempts<'_>,
     job: &Job,
 ) -> Result<()> {
-    if api.config().repeat_uploads && !api.client().image_exists(target, job).await? {
+    if api.config().repeat_uploads && !calls::image_exists(api.client(), target, job).await? {
         return attempts.again(Failure::transient(error)).await;
     }
     // No other backend shall build the same beside it.
     let kind =
         if error.kind() == ErrorKind::TimedOut { ErrorKind::TimedOut } else { ErrorKind::UnexpectedAnswer };
-    let message = format!("`{}` may or may not have taken the build of `{target}`", api.client().server);
+    let message = format!("`{}` may or may not have taken the build of `{target}`", api.client().server());
     Err(Error::new(kind, message)
         .with_source(error)
         .with_hint("it is not sent again by itself: see whether the image appears, then build again")
@@ -295,7 +234,7 @@ async fn taken(api: &RuntimeApi, response: Response, upload: &Upload, job: &Job)
     if let Some(id) = answer.id() {
         return Ok(Taken::Started(BuildId::new(id)));
     }
-    match answer.status.as_deref().and_then(state) {
+    match answer.status.as_deref().and_then(RemoteState::of_word) {
         Some(RemoteState::Succeeded) => Ok(Taken::Finished(answer.image)),
         Some(RemoteState::Failed | RemoteState::Cancelled) => {
             let word = answer.status.unwrap_or_default();
@@ -303,7 +242,7 @@ async fn taken(api: &RuntimeApi, response: Response, upload: &Upload, job: &Job)
             Err(Error::new(ErrorKind::BuildFailed, format!("the build of `{}` failed", upload.target))
                 .with_source(why.unwrap_or_else(|| format!("Build failed with status: {word}"))))
         }
-        _ => Err(lost(unexpected(&client.server, "no build id", &body))),
+        _ => Err(lost(client.unexpected("no build id", &body))),
     }
 }
 
@@ -334,10 +273,5 @@ mod tests {
                 "{encoding:?} {tags} {takes_json:?}"
             );
         }
-    }
-
-    #[test]
-    fn no_boundary_is_used_twice() {
-        assert_ne!(boundary(), boundary());
     }
 }

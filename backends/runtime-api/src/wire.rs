@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use windlass_core::remote::RemoteState;
+use windlass_core::service::{Form, Frame};
 
 /// The header that carries the key.
 pub(crate) const KEY_HEADER: &str = "X-API-Key";
@@ -56,27 +56,6 @@ pub(crate) struct StatusAnswer {
     pub(crate) error: Option<String>,
 }
 
-/// What a status word stands for; `None` for one that nobody knows. Services write them in upper case
-/// (the words of Google's Cloud Build) or in lower case with other words.
-pub(crate) fn state(word: &str) -> Option<RemoteState> {
-    Some(match word.to_ascii_uppercase().as_str() {
-        "PENDING" | "QUEUED" | "STATUS_UNKNOWN" => RemoteState::Waiting,
-        "RUNNING" | "IN_PROGRESS" | "WORKING" => RemoteState::Running,
-        "SUCCESS" | "COMPLETED" | "SUCCEEDED" | "DONE" => RemoteState::Succeeded,
-        "FAILURE" | "INTERNAL_ERROR" | "TIMEOUT" | "EXPIRED" | "FAILED" | "ERROR" => RemoteState::Failed,
-        "CANCELLED" | "CANCELED" => RemoteState::Cancelled,
-        _ => return None,
-    })
-}
-
-/// Everything of an upload but its content, which goes between the two parts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
-    pub(crate) content_type: String,
-    pub(crate) before: Bytes,
-    pub(crate) after: Bytes,
-}
-
 /// What a multipart form says of the file in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FilePart {
@@ -94,59 +73,32 @@ pub(crate) const CONTEXT_PART: FilePart =
 pub(crate) const IMAGE_PART: FilePart =
     FilePart { file_name: "image.tar.gz", content_type: "application/gzip", numbered_tags: true };
 
-impl Frame {
-    /// The JSON form. Base64 text needs no escapes, so it goes between two quotation marks.
-    pub(crate) fn json(target: &str, tags: &[String]) -> Self {
-        #[derive(Serialize)]
-        struct Rest<'a> {
-            target_image: &'a str,
-            #[serde(skip_serializing_if = "<[String]>::is_empty")]
-            tags: &'a [String],
-        }
-        let rest = serde_json::to_string(&Rest { target_image: target, tags }).unwrap_or_default();
-        let after = format!("\",{}", rest.trim_start_matches('{'));
-        Self {
-            content_type: "application/json".to_owned(),
-            before: Bytes::from_static(b"{\"context\":\""),
-            after: after.into(),
-        }
+/// The JSON form. Base64 text needs no escapes, so it goes between two quotation marks.
+pub(crate) fn json(target: &str, tags: &[String]) -> Frame {
+    #[derive(Serialize)]
+    struct Rest<'a> {
+        target_image: &'a str,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        tags: &'a [String],
     }
+    let rest = serde_json::to_string(&Rest { target_image: target, tags }).unwrap_or_default();
+    let after = format!("\",{}", rest.trim_start_matches('{'));
+    Frame {
+        content_type: "application/json".to_owned(),
+        before: Bytes::from_static(b"{\"context\":\""),
+        after: after.into(),
+    }
+}
 
-    /// The multipart form: the file, the target, the further tags.
-    pub(crate) fn multipart(boundary: &str, part: FilePart, target: &str, tags: &[String]) -> Self {
-        let FilePart { file_name, content_type, numbered_tags } = part;
-        let before = format!(
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"context\"; filename=\"{file_name}\"\r\n\
-             Content-Type: {content_type}\r\n\r\n"
-        );
-        let mut after = "\r\n".to_owned();
-        let mut field = |name: &str, value: &str| {
-            after += &format!(
-                "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
-            );
-        };
-        field("target_image", target);
-        for (index, tag) in tags.iter().enumerate() {
-            if numbered_tags { field(&format!("tags_{index}"), tag) } else { field("tags", tag) }
-        }
-        after += &format!("--{boundary}--\r\n");
-        Self {
-            content_type: format!("multipart/form-data; boundary={boundary}"),
-            before: before.into(),
-            after: after.into(),
-        }
-    }
-
-    /// The whole body, with this in the place of the content.
-    pub(crate) fn around(&self, content: &str) -> String {
-        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-        format!("{}{content}{}", text(&self.before), text(&self.after))
-    }
-
-    /// The size of everything but the content.
-    pub(crate) fn size_bytes(&self) -> u64 {
-        (self.before.len() + self.after.len()) as u64
-    }
+/// The multipart form: the file, the target, the further tags.
+pub(crate) fn multipart(boundary: &str, part: FilePart, target: &str, tags: &[String]) -> Frame {
+    let FilePart { file_name, content_type, numbered_tags } = part;
+    let form = Form::new(boundary).file("context", file_name, content_type).field("target_image", target);
+    let tags = tags.iter().enumerate().fold(form, |form, (index, tag)| match numbered_tags {
+        true => form.field(&format!("tags_{index}"), tag),
+        false => form.field("tags", tag),
+    });
+    tags.finish()
 }
 
 #[cfg(test)]
@@ -157,7 +109,7 @@ mod tests {
     #[test]
     fn a_multipart_form_has_its_parts_in_order() {
         let tags = ["r/x:2".to_owned(), "r/x:3".to_owned()];
-        let frame = Frame::multipart("XX", CONTEXT_PART, "r/x:1", &tags);
+        let frame = multipart("XX", CONTEXT_PART, "r/x:1", &tags);
         assert_eq!(frame.content_type, "multipart/form-data; boundary=XX");
         let field = |name: &str, value: &str| {
             format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
@@ -172,7 +124,7 @@ mod tests {
                 + "--XX--\r\n";
         assert_eq!(frame.around("QUJD"), expected);
         assert_eq!(frame.size_bytes() as usize + 4, expected.len());
-        let image = Frame::multipart("XX", IMAGE_PART, "r/x:1", &tags).around("");
+        let image = multipart("XX", IMAGE_PART, "r/x:1", &tags).around("");
         assert!(image.contains("filename=\"image.tar.gz\"\r\nContent-Type: application/gzip"), "{image}");
         assert!(
             image.contains("name=\"tags_0\"\r\n\r\nr/x:2") && image.contains("name=\"tags_1\"\r\n\r\nr/x:3")
@@ -181,27 +133,11 @@ mod tests {
 
     #[test]
     fn json_is_json() {
-        let text = Frame::json("r/x:1", &[]).around("QUJD");
+        let text = json("r/x:1", &[]).around("QUJD");
         assert_eq!(text, r#"{"context":"QUJD","target_image":"r/x:1"}"#);
-        let text = Frame::json("r/\"x:1", &["a".to_owned()]).around("");
+        let text = json("r/\"x:1", &["a".to_owned()]).around("");
         let read: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(read, serde_json::json!({"context": "", "target_image": "r/\"x:1", "tags": ["a"]}));
-    }
-
-    #[test]
-    fn status_words_are_known_in_both_cases() {
-        for (words, expected) in [
-            ("PENDING QUEUED STATUS_UNKNOWN pending", RemoteState::Waiting),
-            ("RUNNING IN_PROGRESS WORKING running", RemoteState::Running),
-            ("SUCCESS completed succeeded done Success", RemoteState::Succeeded),
-            ("FAILURE INTERNAL_ERROR TIMEOUT EXPIRED failed error", RemoteState::Failed),
-            ("CANCELLED CANCELED cancelled", RemoteState::Cancelled),
-        ] {
-            for word in words.split(' ') {
-                assert_eq!(state(word), Some(expected), "{word}");
-            }
-        }
-        assert_eq!((state(""), state("BREWING")), (None, None));
     }
 
     #[test]

@@ -197,7 +197,7 @@ pub(super) fn is_elsewhere(descriptor: &Descriptor) -> bool {
 
 /// The job of transfers that stop together: [`all`] stops it with the first failure.
 pub(super) fn together(job: &Job) -> Job {
-    Job { events: job.events.clone(), cancel: job.cancel.child_token() }
+    job.child()
 }
 
 /// Runs transfers, as many at a time as the settings allow. The first failure stops the others by

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use super::{BuildReport, Pipeline, PipelineOptions, Wanted};
 use crate::Result;
@@ -216,7 +215,7 @@ impl<'a> UnderWay<'a> {
 
     /// Stops the build because the user stopped us. The user's own token is spent.
     async fn stop(&mut self, error: Error, job: &Job) -> Error {
-        let last = Job { events: job.events.clone(), cancel: CancellationToken::new() };
+        let last = job.unstopped();
         let cancel = tokio::time::timeout(CANCEL_LIMIT, self.remote.cancel(&self.entry.build, &last)).await;
         let why = match cancel {
             Ok(Ok(())) => {

@@ -37,7 +37,7 @@ struct Run {
 impl Bench {
     async fn watched(&self, request: &BuildRequest) -> Result<Run> {
         let steps = Arc::new(Steps::default());
-        let job = Job { events: Events::new(steps.clone()), cancel: Default::default() };
+        let job = Job::new(Events::new(steps.clone()), Default::default());
         let built = self.oci.build(request, &job).await?;
         let store = self.store();
         let image = store.resolve(&built.references[0]).unwrap().unwrap();

@@ -92,7 +92,7 @@ impl Session {
     /// # Errors
     /// As an exchange.
     pub(super) async fn open(&self, request: &Request<'_>) -> Result<Answer> {
-        let unstopped = Job { events: self.job.events.clone(), ..Job::silent() };
+        let unstopped = self.job.unstopped();
         let mut exchange = std::pin::pin!(self.client.exchange(request, &unstopped));
         tokio::select! {
             biased;

@@ -118,7 +118,7 @@ impl RegistryClient {
                 endpoint: self.endpoint(repository.registry())?,
                 scope: Scope::push(repository.repository()),
                 what: "a blob that is being made".to_owned(),
-                job: Job { events: job.events.clone(), cancel: stop.clone() },
+                job: Job { cancel: stop.clone(), ..job.clone() },
             },
             repository: repository.clone(),
             report: Report::new(step, job),
@@ -164,7 +164,7 @@ impl Streamed {
         stop: &CancellationToken,
     ) -> Result<Pushed> {
         let given_up = |_| Error::cancelled();
-        let job = Job { events: self.session.job.events.clone(), cancel: stop.clone() };
+        let job = Job { cancel: stop.clone(), ..self.session.job.clone() };
         while let Some(piece) = job.run(async { Ok(pieces.recv().await) }).await? {
             self.piece(piece).await?;
         }

@@ -8,55 +8,89 @@ use std::sync::Arc;
 
 use base64::engine::general_purpose::STANDARD;
 use base64::write::EncoderWriter;
-use windlass_core::archive::{ArchiveSettings, Compression, Compressor, MemberNames, pack_entries, recover};
-use windlass_core::backend::Job;
-use windlass_core::context::{Context, Entry};
-use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
-use windlass_core::image::{ArchiveForm, NamedImage, write_archive};
-use windlass_core::reference::Reference;
-use windlass_core::remote::{ImageUpload, UploadSource};
+
+use crate::archive::{ArchiveSettings, Compression, Compressor, MemberNames, pack_entries, recover};
+use crate::backend::Job;
+use crate::context::{Context, Entry};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::image::{ArchiveForm, NamedImage, write_archive};
+use crate::reference::Reference;
+use crate::remote::{ImageUpload, UploadSource};
 
 /// What encoders hand on in small pieces is collected to so much.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Something that can be written out. Cloning is cheap.
+/// How bytes stand in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// As they are.
+    Raw,
+    /// As base64 text: the standard alphabet, padded, without line breaks.
+    Base64,
+}
+
+/// Something that can be written out, as often as it is needed. Cloning is cheap.
 #[derive(Clone, Debug)]
-pub(crate) enum Payload {
-    /// A build context: base64 text of a gzip-compressed tar.
-    Context { context: Context, entries: Arc<Vec<Entry>>, settings: ArchiveSettings },
-    /// A finished image: the bytes of a gzip-compressed archive for `docker load`.
+pub struct Payload(Content);
+
+#[derive(Clone, Debug)]
+enum Content {
+    /// A build context: a gzip-compressed tar.
+    Context { context: Context, entries: Arc<Vec<Entry>>, settings: ArchiveSettings, transfer: Transfer },
+    /// A finished image: a gzip-compressed archive for `docker load`.
     Image { image: Arc<ImageUpload>, compression: Compression },
     /// One of the others, written into a file before.
     Spooled(Arc<File>, u64),
 }
 
 impl Payload {
-    /// A context, with the entries that are sent.
-    pub(crate) fn context(context: Context, entries: Vec<Entry>, settings: ArchiveSettings) -> Self {
+    /// A build context as a gzip-compressed tar of these entries, whose bytes depend on nothing else.
+    pub fn context(
+        context: Context,
+        entries: Vec<Entry>,
+        settings: ArchiveSettings,
+        transfer: Transfer,
+    ) -> Self {
         let settings = ArchiveSettings { compression: gzip(settings.compression), ..settings };
-        Self::Context { context, entries: Arc::new(entries), settings }
+        Self(Content::Context { context, entries: Arc::new(entries), settings, transfer })
     }
 
-    /// A finished image.
-    pub(crate) fn image(image: ImageUpload, compression: Compression) -> Self {
-        Self::Image { image: Arc::new(image), compression: gzip(compression) }
+    /// A finished image as the bytes of a gzip-compressed archive for `docker load`.
+    pub fn image(image: ImageUpload, compression: Compression) -> Self {
+        Self(Content::Image { image: Arc::new(image), compression: gzip(compression) })
+    }
+
+    /// Its size, where that is known before it is written: when it was spooled.
+    pub fn size_bytes(&self) -> Option<u64> {
+        match self.0 {
+            Content::Spooled(_, size_bytes) => Some(size_bytes),
+            _ => None,
+        }
     }
 
     /// Writes the content out. Blocking.
     ///
     /// # Errors
     /// `ContextUnreadable` if a file changes meanwhile; `LocalIo` if writing fails; `Cancelled`.
-    pub(crate) fn write(&self, out: &mut (impl Write + Send), job: &Job) -> Result<()> {
+    pub fn write(&self, out: &mut (impl Write + Send), job: &Job) -> Result<()> {
         let failed = || "could not write what is sent";
-        match self {
-            Self::Context { context, entries, settings } => {
-                let out = BufWriter::with_capacity(BUFFER_BYTES, out);
-                let mut encoder = EncoderWriter::new(out, &STANDARD);
-                pack_entries(context, entries, MemberNames::Plain, settings, job, &mut encoder)?;
-                encoder.finish().and_then(|mut out| out.flush()).or_error(ErrorKind::LocalIo, failed)
+        match &self.0 {
+            Content::Context { context, entries, settings, transfer } => {
+                let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
+                match transfer {
+                    Transfer::Raw => {
+                        pack_entries(context, entries, MemberNames::Plain, settings, job, &mut out)?;
+                        out.flush().or_error(ErrorKind::LocalIo, failed)
+                    }
+                    Transfer::Base64 => {
+                        let mut encoder = EncoderWriter::new(out, &STANDARD);
+                        pack_entries(context, entries, MemberNames::Plain, settings, job, &mut encoder)?;
+                        encoder.finish().and_then(|mut out| out.flush()).or_error(ErrorKind::LocalIo, failed)
+                    }
+                }
             }
-            Self::Image { image, compression } => write_image(image, *compression, out, job),
-            Self::Spooled(file, size_bytes) => copy(file, *size_bytes, out, job),
+            Content::Image { image, compression } => write_image(image, *compression, out, job),
+            Content::Spooled(file, size_bytes) => copy(file, *size_bytes, out, job),
         }
     }
 
@@ -64,7 +98,7 @@ impl Payload {
     ///
     /// # Errors
     /// As [`Payload::write`].
-    pub(crate) fn spool(&self, directory: &Path, job: &Job) -> Result<Self> {
+    pub fn spool(&self, directory: &Path, job: &Job) -> Result<Self> {
         let failed = || format!("could not write a temporary file in `{}`", directory.display());
         let make = || {
             std::fs::create_dir_all(directory)?;
@@ -73,7 +107,7 @@ impl Payload {
         let file = make().or_error(ErrorKind::LocalIo, failed)?;
         self.write(&mut &file, job)?;
         let size_bytes = file.metadata().or_error(ErrorKind::LocalIo, failed)?.len();
-        Ok(Self::Spooled(Arc::new(file), size_bytes))
+        Ok(Self(Content::Spooled(Arc::new(file), size_bytes)))
     }
 }
 
@@ -134,16 +168,16 @@ mod tests {
     use std::io::Read;
 
     use base64::Engine;
-    use windlass_core::archive::decompress;
-    use windlass_core::context::ContextPath;
 
     use super::*;
+    use crate::archive::decompress;
+    use crate::context::ContextPath;
 
     fn payload(content: Vec<u8>) -> Payload {
         let mut context = Context::empty();
         context.insert(ContextPath::from_clean("file"), content, 0o644);
         let entries = context.list(&Job::silent()).expect("listed");
-        Payload::context(context, entries, ArchiveSettings::default())
+        Payload::context(context, entries, ArchiveSettings::default(), Transfer::Base64)
     }
 
     fn written(payload: &Payload) -> Vec<u8> {
@@ -169,9 +203,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let payload = payload((0..200_000_u32).flat_map(u32::to_le_bytes).collect());
         let spooled = payload.spool(&directory.path().join("new"), &Job::silent()).expect("spooled");
-        let Payload::Spooled(_, size_bytes) = &spooled else { panic!("in a file") };
         let expected = written(&payload);
-        assert_eq!(*size_bytes, expected.len() as u64);
+        assert_eq!((payload.size_bytes(), spooled.size_bytes()), (None, Some(expected.len() as u64)));
         assert!(written(&spooled) == expected && written(&spooled) == expected);
         assert_eq!(std::fs::read_dir(directory.path().join("new")).expect("a directory").count(), 0);
     }

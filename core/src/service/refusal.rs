@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::LOCATION;
 use reqwest::{Response, StatusCode};
-use windlass_core::error::{Error, ErrorKind};
-use windlass_core::http::{Failure, describe_failure, read_capped, retry_after};
+
+use super::key::KeyHeader;
+use crate::error::{Error, ErrorKind};
+use crate::http::{Failure, describe_failure, read_capped, retry_after};
 
 /// Of an error page, so much is read.
 const PAGE_LIMIT_BYTES: u64 = 256 * 1024;
@@ -14,50 +17,65 @@ const EXCERPT_CHARACTERS: usize = 300;
 
 /// An answer other than success.
 #[derive(Clone, Debug)]
-pub(crate) struct Refusal {
-    pub(crate) status: StatusCode,
-    pub(crate) retry_after: Option<Duration>,
+pub struct Refusal {
+    /// Its status.
+    pub status: StatusCode,
+    /// How long the service asked us to wait.
+    pub retry_after: Option<Duration>,
+    /// What it says, as it came: no more than 256 KiB of it.
+    pub page: Bytes,
     server: String,
-    words: String,
+    sent_as: KeyHeader,
     location: Option<String>,
 }
 
 impl Refusal {
     /// Reads an answer.
-    pub(crate) async fn read(server: &str, response: Response) -> Self {
+    pub(super) async fn read(server: &str, sent_as: KeyHeader, response: Response) -> Self {
         let status = response.status();
         let retry_after = retry_after(response.headers(), jiff::Timestamp::now());
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(host_of);
         // A page that breaks off, or is endless, says nothing.
         let page = read_capped(server, response, PAGE_LIMIT_BYTES).await.unwrap_or_default();
-        Self { status, retry_after, server: server.to_owned(), words: words(&page), location }
+        Self { status, retry_after, page, server: server.to_owned(), sent_as, location }
     }
 
     /// Says whether the service may answer otherwise in a moment.
-    pub(crate) fn may_pass(&self) -> bool {
+    pub fn may_pass(&self) -> bool {
         self.status == StatusCode::REQUEST_TIMEOUT
             || self.status == StatusCode::TOO_MANY_REQUESTS
             || self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED
     }
 
-    /// Makes the error; `message` says what could not be done.
-    pub(crate) fn into_error(self, message: &str) -> Error {
-        let Self { status, server, words, location, .. } = &self;
-        let kind = match *status {
+    /// What it comes to.
+    pub fn kind(&self) -> ErrorKind {
+        match self.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorKind::Denied,
             StatusCode::NOT_FOUND => ErrorKind::NotFound,
             StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::InvalidInput,
             _ if self.may_pass() => ErrorKind::Unavailable,
             _ => ErrorKind::UnexpectedAnswer,
+        }
+    }
+
+    /// The status, and the words of the page in one line.
+    pub fn in_words(&self) -> String {
+        let words = words(&self.page);
+        let reason = match words.as_str() {
+            "" => self.status.canonical_reason().unwrap_or_default(),
+            words => words,
         };
-        let reason = if words.is_empty() { status.canonical_reason().unwrap_or_default() } else { words };
-        let error = Error::new(kind, message)
-            .with_source(format!("`{server}` answered {} {reason}", status.as_u16()).trim_end().to_owned());
+        format!("`{}` answered {} {reason}", self.server, self.status.as_u16()).trim_end().to_owned()
+    }
+
+    /// Makes the error; `message` says what could not be done.
+    pub fn into_error(self, message: &str) -> Error {
+        let Self { server, sent_as, location, .. } = &self;
+        let kind = self.kind();
+        let error = Error::new(kind, message).with_source(self.in_words());
         match (kind, location) {
-            (ErrorKind::Denied, _) => error.with_hint(format!(
-                "check the key, and that it is for `{server}`: it is sent as `{}`",
-                crate::wire::KEY_HEADER
-            )),
+            (ErrorKind::Denied, _) => error
+                .with_hint(format!("check the key, and that it is for `{server}`: it is sent as `{sent_as}`")),
             (ErrorKind::NotFound, _) => error.with_hint("check `url`: the service may lie below a path"),
             (ErrorKind::InvalidInput, _) => {
                 error.with_hint("leave out of the context what COPY does not need: `.dockerignore`")
@@ -70,7 +88,7 @@ impl Refusal {
     }
 
     /// Makes the failure of a call that may be repeated.
-    pub(crate) fn into_failure(self, message: &str) -> Failure {
+    pub fn into_failure(self, message: &str) -> Failure {
         let (may_pass, retry_after) = (self.may_pass(), self.retry_after);
         let error = self.into_error(message);
         match may_pass {
@@ -115,7 +133,7 @@ fn words(page: &[u8]) -> String {
 }
 
 /// Turns a failed exchange into ours. The hints for registries do not hold here.
-pub(crate) fn broke_off(server: &str, error: reqwest::Error) -> Failure {
+pub(super) fn broke_off(server: &str, error: reqwest::Error) -> Failure {
     match describe_failure(server, error) {
         Failure::Final(error) => Failure::Final(for_service(&error)),
         Failure::Transient { error, retry_after, refused } => {
@@ -139,7 +157,7 @@ fn for_service(error: &Error) -> Error {
 }
 
 /// The error of an answer that is not what the protocol says.
-pub(crate) fn unexpected(server: &str, what: &str, body: &[u8]) -> Error {
+pub(super) fn unexpected(server: &str, what: &str, body: &[u8]) -> Error {
     let words = words(body);
     let seen = if words.is_empty() { "nothing".to_owned() } else { words };
     Error::new(ErrorKind::UnexpectedAnswer, format!("`{server}` answered {what}"))

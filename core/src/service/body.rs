@@ -10,13 +10,13 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use windlass_core::Result;
-use windlass_core::backend::Job;
-use windlass_core::error::Error;
-use windlass_core::events::{Step, Unit};
 
-use crate::payload::Payload;
-use crate::wire::Frame;
+use super::frame::Frame;
+use super::payload::Payload;
+use super::send::SendLimits;
+use crate::backend::Job;
+use crate::error::{Error, Result};
+use crate::events::{Step, Unit};
 
 /// The pieces that a body is sent in.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -26,7 +26,7 @@ const PIECES_AHEAD: usize = 16;
 const SMALL_BYTES: usize = 1024 * 1024;
 
 /// A body that is being made.
-pub(crate) struct Body {
+pub struct Body {
     pieces: mpsc::Receiver<Bytes>,
     first: Vec<Bytes>,
     after: Option<Bytes>,
@@ -36,7 +36,7 @@ pub(crate) struct Body {
 
 /// What is known of a body that was handed to the HTTP client.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(super) struct Watch {
     state: Mutex<State>,
 }
 
@@ -83,23 +83,24 @@ impl Watch {
     }
 
     /// Says whether the whole body was handed over, after which the other side may act on it.
-    pub(crate) fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.state().moment == Moment::Complete
     }
 
     /// How many bytes were handed over.
-    pub(crate) fn sent_bytes(&self) -> u64 {
+    pub(super) fn sent_bytes(&self) -> u64 {
         self.state().sent_bytes
     }
 
     /// What kept us from making the body.
-    pub(crate) fn take_failure(&self) -> Option<Error> {
+    pub(super) fn take_failure(&self) -> Option<Error> {
         self.state().failure.take()
     }
 
-    /// Ends when the other side has taken nothing for `stall`, or not answered for `answer` after all was
-    /// sent; says which. Shows progress meanwhile.
-    pub(crate) async fn stalled(&self, stall: Duration, answer: Duration, step: &Step) -> Stalled {
+    /// Ends when the other side has taken nothing, or not answered after all was sent, for as long as the
+    /// limits say; says which. Shows progress meanwhile.
+    pub(super) async fn stalled(&self, limits: SendLimits, step: &Step) -> Stalled {
+        let SendLimits { stall, answer } = limits;
         loop {
             let (deadline, stalled) = {
                 let state = self.state();
@@ -122,7 +123,7 @@ impl Watch {
 
 /// Where an exchange came to a halt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stalled {
+pub(super) enum Stalled {
     /// The other side takes nothing.
     Sending,
     /// The other side does not answer.
@@ -134,7 +135,7 @@ impl Body {
     ///
     /// # Errors
     /// What keeps a small one from being made.
-    pub(crate) async fn open(payload: &Payload, frame: &Frame, chunked: bool, job: &Job) -> Result<Self> {
+    pub async fn open(payload: &Payload, frame: &Frame, chunked: bool, job: &Job) -> Result<Self> {
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
         let watch = Watch::new();
         let (payload_of, job, watch_of) = (payload.clone(), job.clone(), watch.clone());
@@ -161,10 +162,10 @@ impl Body {
             length: None,
             watch,
         };
-        match payload {
+        match payload.size_bytes() {
             _ if chunked => {}
-            Payload::Spooled(_, size_bytes) => body.length = Some(size_bytes + frame.size_bytes()),
-            _ => body.hold_small(frame).await?,
+            Some(size_bytes) => body.length = Some(size_bytes + frame.size_bytes()),
+            None => body.hold_small(frame).await?,
         }
         body.first.reverse();
         Ok(body)
@@ -191,12 +192,12 @@ impl Body {
     }
 
     /// The size of the whole body, where that is known.
-    pub(crate) fn length(&self) -> Option<u64> {
+    pub fn length(&self) -> Option<u64> {
         self.length
     }
 
     /// Watches the body once it was handed to the HTTP client.
-    pub(crate) fn watch(&self) -> Arc<Watch> {
+    pub(super) fn watch(&self) -> Arc<Watch> {
         self.watch.clone()
     }
 

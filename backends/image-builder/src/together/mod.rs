@@ -1,0 +1,1 @@
+//! Together's management API: credentials of its registry, snapshots, aliases.

@@ -1,0 +1,242 @@
+//! The calls of a service: one address, one key, which goes nowhere else.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::{Client as Http, Method, Response, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::address::ServiceAddress;
+use super::body::Body;
+use super::key::ServiceKey;
+use super::refusal::{Refusal, broke_off, unexpected};
+use crate::backend::Job;
+use crate::error::{Error, ErrorKind, Result};
+use crate::http::{Failure, HttpSettings, RetryPolicy, read_capped};
+
+/// Answers are small documents.
+const ANSWER_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+/// A question follows so many redirects inside the service.
+const REDIRECT_LIMIT: usize = 5;
+
+/// How a service is reached.
+#[derive(Clone, Debug)]
+pub struct ServiceSettings {
+    /// Where it is.
+    pub address: ServiceAddress,
+    /// Who we are.
+    pub key: ServiceKey,
+    /// A file with further root certificates, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Accept any certificate.
+    pub insecure: bool,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long a call that is no upload may take to be answered.
+    pub call_timeout: Duration,
+    /// How often calls are repeated that may be.
+    pub retry: RetryPolicy,
+}
+
+/// A service. Cloning is cheap, and clones share their connections.
+#[derive(Clone, Debug)]
+pub struct ServiceClient {
+    address: ServiceAddress,
+    key: ServiceKey,
+    http: Http,
+    call_timeout: Duration,
+    retry: RetryPolicy,
+}
+
+/// What came of a call: the document, or the no.
+pub type Answer = Result<Bytes, Refusal>;
+
+impl ServiceClient {
+    /// Sets up the way to a service; reaches for nothing.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for the certificates.
+    pub fn new(settings: ServiceSettings) -> Result<Self> {
+        let ServiceSettings { address, key, call_timeout, retry, .. } = settings;
+        let http = HttpSettings {
+            ca_files: settings.ca_file.into_iter().collect(),
+            insecure: settings.insecure,
+            proxy: !address.is_loopback(),
+            // The key may be in a header of its own, which would follow to any host.
+            follow_redirects: false,
+            connect_timeout: settings.connect_timeout,
+            ..HttpSettings::default()
+        };
+        Ok(Self { http: http.client()?, address, key, call_timeout, retry })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &ServiceAddress {
+        &self.address
+    }
+
+    /// How messages name it.
+    pub fn server(&self) -> &str {
+        self.address.server()
+    }
+
+    /// Who we are.
+    pub fn key(&self) -> &ServiceKey {
+        &self.key
+    }
+
+    /// The address of a call.
+    pub fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
+        self.address.call(path, query)
+    }
+
+    /// Asks once, and gives whatever is answered. Redirects are followed inside the service only.
+    ///
+    /// # Errors
+    /// Transient where the connection fails, or no answer begins in time.
+    pub async fn get(&self, mut url: Url, headers: HeaderMap) -> Result<Response, Failure> {
+        for _ in 0..REDIRECT_LIMIT {
+            let answer =
+                self.exchange(self.request(Method::GET, url.clone()).headers(headers.clone())).await?;
+            match inside(&answer, &url) {
+                Some(next) => url = next,
+                None => return Ok(answer),
+            }
+        }
+        let message = format!("`{}` redirects in circles", self.server());
+        Err(Error::new(ErrorKind::UnexpectedAnswer, message).into())
+    }
+
+    /// Makes one call, with a document or none, and reads the document that is answered. Any success
+    /// counts as one.
+    ///
+    /// # Errors
+    /// As [`ServiceClient::get`].
+    pub async fn call<T: Serialize + ?Sized>(
+        &self,
+        method: Method,
+        url: Url,
+        document: Option<&T>,
+    ) -> Result<Answer, Failure> {
+        let answer = match document {
+            _ if method == Method::GET => self.get(url, HeaderMap::new()).await?,
+            Some(document) => self.exchange(self.request(method, url).json(document)).await?,
+            None => self.exchange(self.request(method, url)).await?,
+        };
+        if !answer.status().is_success() {
+            return Ok(Err(self.refusal(answer).await));
+        }
+        read_capped(self.server(), answer, ANSWER_LIMIT_BYTES).await.map(Ok)
+    }
+
+    /// Asks once for a document.
+    ///
+    /// # Errors
+    /// As [`ServiceClient::get`].
+    pub async fn ask(&self, url: Url) -> Result<Answer, Failure> {
+        self.call::<()>(Method::GET, url, None).await
+    }
+
+    /// Makes a call that may be repeated until the service is not busy any more, within the retry policy.
+    /// `message` says what could not be done.
+    ///
+    /// # Errors
+    /// What ended the attempts; `Cancelled`.
+    pub async fn call_again<T: Serialize + ?Sized>(
+        &self,
+        (method, url): (Method, Url),
+        document: Option<&T>,
+        message: &str,
+        job: &Job,
+    ) -> Result<Answer> {
+        let mut attempts = self.retry.attempts(format!("`{}`", self.server()), job);
+        loop {
+            let call = async { Ok(self.call(method.clone(), url.clone(), document).await) };
+            let failure = match job.run(call).await? {
+                Ok(Err(refusal)) if refusal.may_pass() => refusal.into_failure(message),
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            attempts.again(failure).await?;
+        }
+    }
+
+    /// Asks for a document until the service is not busy any more.
+    ///
+    /// # Errors
+    /// As [`ServiceClient::call_again`].
+    pub async fn ask_again(&self, url: Url, message: &str, job: &Job) -> Result<Answer> {
+        self.call_again::<()>((Method::GET, url), None, message, job).await
+    }
+
+    /// Reads an answer that is no success.
+    pub async fn refusal(&self, answer: Response) -> Refusal {
+        Refusal::read(self.server(), self.key.sent_as(), answer).await
+    }
+
+    /// Reads a document; `what` it is not, for the message: `no build id`.
+    ///
+    /// # Errors
+    /// `UnexpectedAnswer`, with what came instead.
+    pub fn read<T: DeserializeOwned>(&self, body: &[u8], what: &str) -> Result<T> {
+        serde_json::from_slice(body).map_err(|_| self.unexpected(what, body))
+    }
+
+    /// The error of an answer that is not what the protocol says.
+    pub fn unexpected(&self, what: &str, body: &[u8]) -> Error {
+        unexpected(self.server(), what, body)
+    }
+
+    /// Reads the answer to an upload, which is a small document.
+    ///
+    /// # Errors
+    /// As the exchange fails.
+    pub async fn body(&self, response: Response) -> Result<Bytes> {
+        read_capped(self.server(), response, ANSWER_LIMIT_BYTES).await.map_err(Failure::into_error)
+    }
+
+    /// The failure of an exchange, with hints that fit a service.
+    pub fn broke_off(&self, error: reqwest::Error) -> Failure {
+        broke_off(self.server(), error)
+    }
+
+    /// The error of a service that keeps silent.
+    pub fn silent(&self, limit: Duration) -> Error {
+        let message = format!("`{}` did not answer for {} s", self.server(), limit.as_secs());
+        Error::new(ErrorKind::TimedOut, message)
+    }
+
+    pub(super) async fn post(&self, url: Url, content_type: &str, body: Body) -> Result<Response, Failure> {
+        let mut request = self.request(Method::POST, url).header(CONTENT_TYPE, content_type);
+        if let Some(length) = body.length() {
+            request = request.header(CONTENT_LENGTH, length);
+        }
+        let request = request.body(reqwest::Body::wrap_stream(body));
+        request.send().await.map_err(|error| self.broke_off(error))
+    }
+
+    fn request(&self, method: Method, url: Url) -> reqwest::RequestBuilder {
+        let (name, value) = self.key.header();
+        self.http.request(method, url).header(name, value)
+    }
+
+    /// Waits for the head of an answer.
+    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Response, Failure> {
+        match tokio::time::timeout(self.call_timeout, request.send()).await {
+            Ok(answer) => answer.map_err(|error| self.broke_off(error)),
+            Err(_) => Err(Failure::transient(self.silent(self.call_timeout))),
+        }
+    }
+}
+
+/// Where a redirect leads, if that is the same server.
+fn inside(answer: &Response, from: &Url) -> Option<Url> {
+    if !answer.status().is_redirection() {
+        return None;
+    }
+    let location = answer.headers().get(LOCATION)?.to_str().ok()?;
+    from.join(location).ok().filter(|next| next.origin() == from.origin())
+}
