@@ -80,32 +80,36 @@ pub(super) fn refuse_cycles(dockerfile: &Dockerfile, sources: &[Vec<Source>]) ->
         sources: &[Vec<Source>],
         path: &mut Vec<usize>,
         good: &mut BTreeSet<usize>,
-    ) -> Option<Location> {
+    ) -> bool {
         if good.contains(&index) {
-            return None;
+            return false;
         }
         path.push(index);
         for source in &sources[index] {
             let Base::Stage(next) = source.base else { continue };
             if path.contains(&next) {
                 path.push(next);
-                return Some(source.location);
+                return true;
             }
-            if let Some(location) = visit(next, sources, path, good) {
-                return Some(location);
+            if visit(next, sources, path, good) {
+                return true;
             }
         }
         path.pop();
         good.insert(index);
-        None
+        false
     }
     let mut good = BTreeSet::new();
     for index in 0..sources.len() {
         let mut path = Vec::new();
-        if let Some(location) = visit(index, sources, &mut path, &mut good) {
+        if visit(index, sources, &mut path, &mut good) {
             let start = path.iter().position(|stage| Some(stage) == path.last()).unwrap_or_default();
-            let names: Vec<String> =
-                path[start..].iter().map(|stage| dockerfile.stages[*stage].label()).collect();
+            let cycle = &path[start..];
+            let names: Vec<String> = cycle.iter().map(|stage| dockerfile.stages[*stage].label()).collect();
+            // The first of its links is the one that is named, as BuildKit does.
+            let leads_on = |source: &&Source| matches!(source.base, Base::Stage(next) if next == cycle[1]);
+            let link = sources[cycle[0]].iter().find(leads_on);
+            let location = link.map_or_else(|| dockerfile.stages[cycle[0]].location, |link| link.location);
             let message = match &names[..] {
                 [name, _] => format!("the stage `{name}` copies from itself"),
                 _ => format!("stages need each other: {}", names.join(" → ")),
