@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use windlass_core::backend::Job;
-use windlass_core::dockerfile::{self, Base, Expander, InstructionKind, Location, RemoteSource, StagePlan};
+use windlass_core::dockerfile::{
+    self, Base, Expander, InstructionKind, Location, RemoteSource, StagePlan, with_stage_hint,
+};
 use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::platform::Platform;
 use windlass_core::request::NamedContext;
@@ -160,7 +162,10 @@ impl Interpreter<'_> {
                 }
                 _ => (self.files_of(&base, platform, job).await?, None),
             },
-            _ => (self.files_of(&base, platform, job).await?, None),
+            _ => {
+                let files = self.files_of(&base, platform, job).await;
+                (files.map_err(|error| with_stage_hint(self.dockerfile, from, error))?, None)
+            }
         };
         Ok(Origin { tree, context, from: Some(from.to_owned()) })
     }

@@ -532,7 +532,7 @@ async fn what_it_cannot_do_is_refused_before_any_work() {
     for (instruction, words) in [
         ("COPY https://example.org/x /", "COPY cannot take an address"),
         ("COPY git@example.org:x /", "COPY cannot take a git repository"),
-        ("ADD --checksum=sha256:0 https://example.org/x /", "digest"),
+        ("ADD --checksum=sha256:0 https://example.org/x /", "invalid `--checksum`"),
         ("ADD --checksum=sha256:0 x /", "`--checksum` is for addresses"),
         ("ADD --checksum=abc git@example.org:x git@example.org:y /", "one source alone"),
         ("ADD https://example.org/x.git?branch=a&tag=b /", "a tag and a branch"),

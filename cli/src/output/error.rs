@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
+use std::io;
 
 use serde_json::{Map, Value, json};
 use windlass_core::Error;
@@ -31,8 +32,8 @@ pub(crate) fn as_text(error: &Error, style: Style) -> String {
         }
     }
     let mut separator = "\n\n";
-    for hint in error.hints() {
-        append(&mut text, &format!("{separator}{} {}", style.hint("hint:"), indent(hint)));
+    for hint in hints(error) {
+        append(&mut text, &format!("{separator}{} {}", style.hint("hint:"), indent(&hint)));
         separator = "\n";
     }
     text
@@ -55,7 +56,7 @@ pub(crate) fn as_json(error: &Error) -> String {
             "details": details,
             "source_line": error.source_line(),
             "log_tail": error.log_tail(),
-            "hints": error.hints(),
+            "hints": hints(error),
             "exit_code": ExitCode::of(error.kind()) as u8,
         }
     })
@@ -77,6 +78,19 @@ fn causes(error: &Error) -> Vec<String> {
         next = cause.source();
     }
     causes
+}
+
+/// What to do next. That a disk is full is met in a hundred places, and the way out is always the same.
+fn hints(error: &Error) -> Vec<String> {
+    let chain = std::iter::successors(error.source(), |cause| (*cause).source());
+    let is_full = |cause: &(dyn StdError + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::StorageFull)
+    };
+    let mut hints = error.hints().to_vec();
+    if hints.is_empty() && chain.into_iter().any(is_full) {
+        hints.push("free some space; `windlass image prune` removes what no image needs".to_owned());
+    }
+    hints
 }
 
 /// A message of several lines stays under its first word.
@@ -106,6 +120,14 @@ mod tests {
             .with_log_tail(vec!["a".into(), "b".into()])
             .with_hint("run `docker login ghcr.io`")
             .with_hint("then build again")
+    }
+
+    #[test]
+    fn a_full_disk_says_how_to_get_room() {
+        let full = Error::new(ErrorKind::LocalIo, "could not write `x`")
+            .with_source(io::Error::from(io::ErrorKind::StorageFull));
+        assert!(as_text(&full, Style::new(false)).contains("`windlass image prune`"));
+        assert!(!as_text(&example(), Style::new(false)).contains("prune"));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub use expand::{ExpandError, Expander, Lookup};
 pub use heredoc::Heredoc;
 pub use instruction::{Argument, CommandLine, Copy, Healthcheck, Instruction, InstructionKind, Run, Stage};
 pub use named_context::find_context;
-pub use plan::{Base, PlanInput, PlannedStage, ResolvedStage, StagePlan, base_images, plan};
+pub use plan::{Base, PlanInput, PlannedStage, ResolvedStage, StagePlan, base_images, plan, with_stage_hint};
 pub use predefined::{is_proxy_argument, platform_arguments};
 pub use remote::{GitSource, RemoteSource, is_commit, unpinned_sources};
 pub use source::{Location, Source};

@@ -271,6 +271,20 @@ fn external(
     })
 }
 
+/// Adds to the error of an image that cannot be had what it may have been meant to be: a stage whose name
+/// is written almost so.
+pub fn with_stage_hint(dockerfile: &Dockerfile, name: &str, error: Error) -> Error {
+    let names = dockerfile.stages.iter().filter_map(|stage| stage.name.as_deref());
+    match nearest(&name.to_ascii_lowercase(), names) {
+        Some(near) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => {
+            error.with_hint(format!(
+                "no stage is called `{name}`, so it is taken for an image; did you mean the stage `{near}`?"
+            ))
+        }
+        _ => error,
+    }
+}
+
 fn stage_by_name(dockerfile: &Dockerfile, name: &str) -> Option<usize> {
     let lower = name.to_ascii_lowercase();
     dockerfile

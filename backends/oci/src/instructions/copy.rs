@@ -188,7 +188,10 @@ pub(crate) fn remote_sources(
                 return Err(Error::new(ErrorKind::InvalidDockerfile, message).with_hint("use ADD"));
             }
             RemoteSource::Address { .. } => {
-                checksum.as_deref().map_or(Ok(()), |text| text.parse::<Digest>().map(drop))?;
+                if let Some(Err(why)) = checksum.as_deref().map(str::parse::<Digest>) {
+                    let message = format!("invalid `--checksum` for `{shown}`");
+                    return Err(Error::new(ErrorKind::InvalidDockerfile, message).with_source(why));
+                }
             }
             RemoteSource::Git(git) => {
                 if keep.is_some() && git.keep_git_dir.is_some() && keep != git.keep_git_dir {
