@@ -108,6 +108,21 @@ impl BackendOptions {
         })
     }
 
+    /// The same with one option set, whatever was set before. `origin` says by what, for messages.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<toml::Value>, origin: &str) -> Self {
+        self.table.insert(name.to_owned(), value.into());
+        self.origins.insert(name.to_owned(), origin.to_owned());
+        self
+    }
+
+    /// The same without the options that are not among these.
+    #[must_use]
+    pub fn only(mut self, names: &[&str]) -> Self {
+        self.table.retain(|name, _| names.contains(&name));
+        self
+    }
+
     fn locate(&self, error: Error, key: &str) -> Error {
         match self.origins.get(key) {
             Some(origin) => error.with_detail("set in", origin.clone()),

@@ -169,7 +169,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let file = dir.path().join("config.json");
         fs::write(&file, config).expect("write");
-        let settings = CredentialSettings { files: vec!["/nonexistent/config.json".into(), file] };
+        let settings = CredentialSettings {
+            files: vec!["/nonexistent/config.json".into(), file],
+            ..CredentialSettings::default()
+        };
         let lookup = settings.find(registry, repository, &Job::silent()).await.expect("not cancelled");
         assert!(!format!("{lookup:?}").contains("secret"), "{lookup:?}");
         let shown = lookup.found.map(|found| match found.credential {

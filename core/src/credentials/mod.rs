@@ -6,6 +6,7 @@
 mod files;
 mod helper;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 pub struct CredentialSettings {
     /// Files in the form of Docker's `config.json`, in order; one that does not exist is skipped.
     pub files: Vec<PathBuf>,
+    /// Credentials that somebody gave us for a registry, by its host as it stands in references. Where
+    /// there is one, it is the only one that is shown there. Written nowhere.
+    pub given: BTreeMap<String, Found>,
 }
 
 impl CredentialSettings {
@@ -44,7 +48,7 @@ impl CredentialSettings {
             Some(variable("XDG_RUNTIME_DIR").map_or_else(of_containers, |dir| containers(dir.into()))),
             config.map(containers),
         ];
-        Self { files: files.into_iter().flatten().collect() }
+        Self { files: files.into_iter().flatten().collect(), ..Self::default() }
     }
 
     /// Looks for the credential for a repository of a registry. A file that is malformed, or a
@@ -53,7 +57,10 @@ impl CredentialSettings {
     /// # Errors
     /// `Cancelled`.
     pub async fn find(&self, registry: &str, repository: &str, job: &Job) -> Result<Lookup> {
-        let mut lookup = Lookup::default();
+        let mut lookup = Lookup { found: self.given.get(registry).cloned(), ..Lookup::default() };
+        if lookup.found.is_some() {
+            return Ok(lookup);
+        }
         for file in &self.files {
             let Some(candidates) = files::candidates(file, registry, repository, &mut lookup.problems) else {
                 continue;
@@ -132,5 +139,25 @@ mod tests {
         let files = CredentialSettings::from_variables(|_| None, None).files;
         assert_eq!(files.len(), 1);
         assert!(files[0].starts_with("/run/containers"), "{files:?}");
+    }
+
+    #[tokio::test]
+    async fn a_given_credential_is_the_only_one_of_its_registry() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let file = dir.path().join("config.json");
+        let auth = r#"{"auth":"dTpzZWNyZXQ="}"#;
+        std::fs::write(&file, format!(r#"{{"auths":{{"a.io":{auth},"b.io":{auth}}}}}"#)).expect("write");
+        let credential = Credential::Password { username: "issued".to_owned(), password: "secret".into() };
+        let given = Found { credential, origin: "issued".to_owned() };
+        let settings =
+            CredentialSettings { files: vec![file], given: BTreeMap::from([("a.io".to_owned(), given)]) };
+        for (registry, username) in [("a.io", "issued"), ("b.io", "u")] {
+            let found = settings.find(registry, "x", &Job::silent()).await.expect("found").found;
+            let Some(Found { credential: Credential::Password { username: seen, .. }, .. }) = found else {
+                panic!("a password for {registry}")
+            };
+            assert_eq!(seen, username);
+        }
+        assert!(!format!("{settings:?}").contains("secret"));
     }
 }

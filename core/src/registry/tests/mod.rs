@@ -25,7 +25,7 @@ fn client(login_to: Option<&str>) -> (RegistryClient, tempfile::TempDir) {
         std::fs::write(&file, auths).expect("write");
     }
     let settings = RegistrySettings {
-        credentials: CredentialSettings { files: vec![file] },
+        credentials: CredentialSettings { files: vec![file], ..CredentialSettings::default() },
         retry: RetryPolicy { first_wait: Duration::from_millis(1), ..RetryPolicy::default() },
         whole_limit_bytes: 1000,
         piece_bytes: 400,
