@@ -97,10 +97,23 @@ impl ServiceClient {
     ///
     /// # Errors
     /// Transient where the connection fails, or no answer begins in time.
-    pub async fn get(&self, mut url: Url, headers: HeaderMap) -> Result<Response, Failure> {
+    pub async fn get(&self, url: Url, headers: HeaderMap) -> Result<Response, Failure> {
+        self.get_within(url, headers, self.call_timeout).await
+    }
+
+    /// As [`ServiceClient::get`], but an answer may take so long to begin.
+    ///
+    /// # Errors
+    /// As [`ServiceClient::get`].
+    pub async fn get_within(
+        &self,
+        mut url: Url,
+        headers: HeaderMap,
+        limit: Duration,
+    ) -> Result<Response, Failure> {
         for _ in 0..REDIRECT_LIMIT {
-            let answer =
-                self.exchange(self.request(Method::GET, url.clone()).headers(headers.clone())).await?;
+            let request = self.request(Method::GET, url.clone()).headers(headers.clone());
+            let answer = self.exchange(request, limit).await?;
             match inside(&answer, &url) {
                 Some(next) => url = next,
                 None => return Ok(answer),
@@ -123,8 +136,10 @@ impl ServiceClient {
     ) -> Result<Answer, Failure> {
         let answer = match document {
             _ if method == Method::GET => self.get(url, HeaderMap::new()).await?,
-            Some(document) => self.exchange(self.request(method, url).json(document)).await?,
-            None => self.exchange(self.request(method, url)).await?,
+            Some(document) => {
+                self.exchange(self.request(method, url).json(document), self.call_timeout).await?
+            }
+            None => self.exchange(self.request(method, url), self.call_timeout).await?,
         };
         if !answer.status().is_success() {
             return Ok(Err(self.refusal(answer).await));
@@ -224,10 +239,10 @@ impl ServiceClient {
     }
 
     /// Waits for the head of an answer.
-    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Response, Failure> {
-        match tokio::time::timeout(self.call_timeout, request.send()).await {
+    async fn exchange(&self, request: reqwest::RequestBuilder, limit: Duration) -> Result<Response, Failure> {
+        match tokio::time::timeout(limit, request.send()).await {
             Ok(answer) => answer.map_err(|error| self.broke_off(error)),
-            Err(_) => Err(Failure::transient(self.silent(self.call_timeout))),
+            Err(_) => Err(Failure::transient(self.silent(limit))),
         }
     }
 }

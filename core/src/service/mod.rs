@@ -4,11 +4,12 @@
 //! What a service understands is its backend's business; here is what is the same for all of them.
 //! In reading order: [`ServiceAddress`] and [`ServiceKey`] say where and who, [`ServiceClient`] asks,
 //! [`Refusal`] is a no. [`Payload`] is what is sent, a [`Frame`] stands around it, and
-//! [`ServiceClient::send`] watches it on its way.
+//! [`ServiceClient::send`] watches it on its way. An [`EventStream`] is what some services tell of their builds.
 
 mod address;
 mod body;
 mod client;
+mod event_stream;
 mod frame;
 mod key;
 mod payload;
@@ -18,6 +19,7 @@ mod send;
 pub use address::ServiceAddress;
 pub use body::Body;
 pub use client::{Answer, ServiceClient, ServiceSettings};
+pub use event_stream::{EventStream, StreamEvent};
 pub use frame::{Form, Frame, boundary};
 pub use key::{KeyHeader, ServiceKey};
 pub use payload::{Payload, Transfer};
