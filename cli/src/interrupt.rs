@@ -1,10 +1,12 @@
-//! Ctrl-C and its relatives: the first stops the work, the second leaves at once.
+//! Ctrl-C and its relatives: the first stops the work, the second leaves at once, but for work that must
+//! come to its end.
 
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use windlass_core::error::ResultExt;
+use windlass_core::shield::{SHIELD_LIMIT, Shield};
 use windlass_core::{ErrorKind, Result};
 
 use crate::exit_code::ExitCode;
@@ -13,8 +15,12 @@ use crate::output::to_stderr;
 /// Work that takes longer to stop says so.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Cancels the token at the first SIGINT, SIGTERM or SIGHUP, and ends the process at the second.
-pub(crate) fn watch(cancel: CancellationToken) -> Result<()> {
+/// When that work has come to its end, the program does too, and says how.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Cancels the token at the first SIGINT, SIGTERM or SIGHUP, and ends the process at the second: at once,
+/// or when the shielded work has come to its end, for which it waits [`SHIELD_LIMIT`].
+pub(crate) fn watch(cancel: CancellationToken, shield: Shield) -> Result<()> {
     let listen = |kind| signal(kind).or_error(ErrorKind::LocalIo, || "could not listen to signals");
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
@@ -26,6 +32,11 @@ pub(crate) fn watch(cancel: CancellationToken) -> Result<()> {
         if tokio::time::timeout(PATIENCE, &mut second).await.is_err() {
             to_stderr("stopping; once more leaves at once");
             second.await;
+        }
+        if shield.is_held() {
+            to_stderr("stopping the build on the service first");
+            let _ = tokio::time::timeout(SHIELD_LIMIT, shield.released()).await;
+            tokio::time::sleep(LAST_WORDS).await;
         }
         std::process::exit(i32::from(ExitCode::Cancelled as u8));
     });

@@ -55,7 +55,7 @@ fn run_command(cli: Cli, registry: BackendRegistry) -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        interrupt::watch(program.cancel.clone())?;
+        interrupt::watch(program.cancel.clone(), program.shield.clone())?;
         commands::run(cli.command, &program).await
     });
     // A thread that waits for a terminal or a network share must not keep us.

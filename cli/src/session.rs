@@ -10,6 +10,7 @@ use windlass_core::backend::Job;
 use windlass_core::backend_registry::{BackendRegistry, Host};
 use windlass_core::config::Settings;
 use windlass_core::events::{Event, EventSink, Events};
+use windlass_core::shield::Shield;
 use windlass_core::{Error, ErrorKind, Result};
 
 use crate::args::GlobalArgs;
@@ -23,6 +24,8 @@ pub(crate) struct Program {
     pub(crate) surroundings: Surroundings,
     pub(crate) registry: BackendRegistry,
     pub(crate) cancel: CancellationToken,
+    /// Held by work that leaving waits for.
+    pub(crate) shield: Shield,
     no_color: bool,
     output: OnceLock<Output>,
 }
@@ -34,8 +37,8 @@ impl Program {
         registry: BackendRegistry,
         no_color: bool,
     ) -> Self {
-        let (cancel, output) = (CancellationToken::new(), OnceLock::new());
-        Self { global, surroundings, registry, cancel, no_color, output }
+        let (cancel, shield) = (CancellationToken::new(), Shield::default());
+        Self { global, surroundings, registry, cancel, shield, no_color, output: OnceLock::new() }
     }
 
     /// Reads the settings for work on a directory, and starts to speak as they say.
@@ -90,7 +93,8 @@ impl Session<'_> {
         // The work has its own token: a time limit stops it as the user would.
         let cancel = self.program.cancel.child_token();
         let sink = WarnsOnce { shown: display.clone(), said: Mutex::default() };
-        let job = Job { limit, ..Job::new(Events::new(Arc::new(sink)), cancel.clone()) };
+        let shield = self.program.shield.clone();
+        let job = Job { limit, shield, ..Job::new(Events::new(Arc::new(sink)), cancel.clone()) };
         let mut timed_out = false;
         let result = {
             let work = work(&job);

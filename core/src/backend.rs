@@ -19,6 +19,7 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::remote::RemoteBuilds;
 use crate::request::{BuildRequest, BuiltImage};
+use crate::shield::Shield;
 
 /// Something that builds images.
 ///
@@ -77,12 +78,14 @@ pub struct Job {
     /// How long the whole may take, where the user said so. Who started the job sees to it; a limit that
     /// a backend has by default does not count then.
     pub limit: Option<Duration>,
+    /// Held by work that is let come to its end although the user leaves.
+    pub shield: Shield,
 }
 
 impl Job {
     /// A job without a limit.
     pub fn new(events: Events, cancel: CancellationToken) -> Self {
-        Self { events, cancel, limit: None }
+        Self { events, cancel, limit: None, shield: Shield::default() }
     }
 
     /// A job that reports to nobody and is never stopped.

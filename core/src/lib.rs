@@ -31,5 +31,6 @@ pub mod registry;
 pub mod remote;
 pub mod request;
 pub mod service;
+pub mod shield;
 
 pub use error::{Error, ErrorKind, Result, ResultExt};

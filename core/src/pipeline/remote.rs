@@ -1,7 +1,5 @@
 //! Builds that outlive the client: submit, ledger, attach.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
 use super::{BuildReport, Pipeline, PipelineOptions, Wanted};
@@ -12,11 +10,10 @@ use crate::error::{Error, ErrorKind};
 use crate::ledger::{Ledger, LedgerEntry};
 use crate::remote::{RemoteBuild, RemoteBuilds, RemoteState, RemoteStatus, Submitted};
 use crate::request::{BuildRequest, BuiltImage};
+use crate::shield::SHIELD_LIMIT;
 
 /// The detail that every error carries which came after a build was submitted.
 const BUILD_ID: &str = "build id";
-/// A service may take so long to stop a build when the user stops the client.
-const CANCEL_LIMIT: Duration = Duration::from_secs(10);
 
 /// What became of a build that nobody waits for.
 #[derive(Clone, Debug, Serialize)]
@@ -124,7 +121,8 @@ pub async fn resume(
     host: &Host,
     job: &Job,
 ) -> Result<BuiltImage> {
-    UnderWay { remote, entry, ledger: Ledger::new(&host.state_dir) }.attach(job).await
+    let ledger = Ledger::new(&host.state_dir);
+    UnderWay { remote, entry, ledger, stops_with_us: false }.attach(job).await
 }
 
 /// Says whether this is the error of a build that was submitted, so that no other backend may build
@@ -153,6 +151,9 @@ struct UnderWay<'a> {
     remote: &'a dyn RemoteBuilds,
     entry: LedgerEntry,
     ledger: Ledger,
+    /// It is stopped when the user stops us. One that somebody came back to is not: it went on without us
+    /// before.
+    stops_with_us: bool,
 }
 
 impl<'a> UnderWay<'a> {
@@ -166,7 +167,8 @@ impl<'a> UnderWay<'a> {
         job: &Job,
     ) -> Self {
         let entry = LedgerEntry::started(build, backend.name(), remote.server(), subject);
-        let under_way = Self { remote, entry, ledger: Ledger::new(&host.state_dir) };
+        let ledger = Ledger::new(&host.state_dir);
+        let under_way = Self { remote, entry, ledger, stops_with_us: remote.stops_with_client() };
         under_way.record(job);
         under_way
     }
@@ -179,6 +181,8 @@ impl<'a> UnderWay<'a> {
     }
 
     async fn attach(mut self, job: &Job) -> Result<BuiltImage> {
+        // Whoever leaves twice in a hurry must not leave a build behind.
+        let _until_it_is_stopped = self.stops_with_us.then(|| job.shield.hold());
         match self.remote.attach(&self.entry.build, job).await {
             Ok(image) => {
                 let name = image.references.first().map(ToString::to_string);
@@ -202,7 +206,7 @@ impl<'a> UnderWay<'a> {
             self.record(job);
             return with_id(error);
         }
-        if error.kind() == ErrorKind::Cancelled && self.remote.stops_with_client() {
+        if error.kind() == ErrorKind::Cancelled && self.stops_with_us {
             return with_id(self.stop(error, job).await);
         }
         let goes_on = match error.kind() {
@@ -216,7 +220,7 @@ impl<'a> UnderWay<'a> {
     /// Stops the build because the user stopped us. The user's own token is spent.
     async fn stop(&mut self, error: Error, job: &Job) -> Error {
         let last = job.unstopped();
-        let cancel = tokio::time::timeout(CANCEL_LIMIT, self.remote.cancel(&self.entry.build, &last)).await;
+        let cancel = tokio::time::timeout(SHIELD_LIMIT, self.remote.cancel(&self.entry.build, &last)).await;
         let why = match cancel {
             Ok(Ok(())) => {
                 self.entry.update(RemoteState::Cancelled, None, None);
@@ -224,7 +228,7 @@ impl<'a> UnderWay<'a> {
                 return error;
             }
             Ok(Err(why)) => why.to_string(),
-            Err(_) => format!("no answer for {} s", CANCEL_LIMIT.as_secs()),
+            Err(_) => format!("no answer for {} s", SHIELD_LIMIT.as_secs()),
         };
         job.events.warn(format!("the build `{}` could not be cancelled: {why}", self.entry.build.id));
         error.with_hint(format!("it may go on: `windlass builds cancel {}` tries again", self.entry.build.id))

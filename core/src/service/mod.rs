@@ -15,6 +15,7 @@ mod key;
 mod payload;
 mod refusal;
 mod send;
+mod sent_context;
 
 pub use address::ServiceAddress;
 pub use body::Body;
@@ -25,3 +26,4 @@ pub use key::{KeyHeader, ServiceKey};
 pub use payload::{Payload, Transfer};
 pub use refusal::Refusal;
 pub use send::{SendLimits, Sent};
+pub use sent_context::{free_place, sent_context};
