@@ -8,6 +8,7 @@
 //! run, and tells tests the addresses through the environment: see [`from_environment`]. Registries of other kinds, and
 //! what stands in front of them, belong to `tests/registries`, which starts them. Next: `daemon.rs`, then `dockerd.rs`.
 
+mod builder;
 pub mod certificates;
 mod daemon;
 pub mod dockerd;
@@ -19,6 +20,7 @@ pub mod runtime_api;
 mod stalled_registry;
 pub mod token_server;
 
+pub use builder::{Builder, LogLine, Received};
 pub use certificates::{Certificate, Certificates};
 pub use dockerd::{Dockerd, ImageStore};
 pub use error::Error;

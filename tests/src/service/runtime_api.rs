@@ -1,7 +1,7 @@
 //! A build service of the Runtime API: takes contexts and images, and says how their builds are. It does what it is
 //! told, also wrong, and remembers every request.
 //!
-//! What it makes of an upload is decided by its builder; one that builds with the `oci` backend is in `tests/remote`.
+//! What it makes of an upload is decided by its builder; [`Habits::building`] really builds.
 //! How uploads are read: `runtime_api/upload.rs`.
 
 mod upload;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::builder::{Builder, Received};
 use super::http::{self, Answer, Head};
 pub use upload::{Field, Upload};
 
@@ -61,20 +62,21 @@ pub enum Reaction {
 }
 
 type Script = dyn Fn(&Asked) -> Reaction + Send + Sync;
-type Builder = dyn Fn(&Upload) -> Result<String, String> + Send + Sync;
+type Make = dyn Fn(&Upload) -> Result<String, String> + Send + Sync;
 
 /// How a build is.
 #[derive(Debug, Clone)]
 enum Build {
     Running,
-    Done(String),
+    /// The name that is answered, and all names.
+    Done(String, Vec<String>),
     Failed(String),
 }
 
 /// What the service is like when it behaves.
 pub struct Habits {
     /// What it makes of an upload: the name of the image, or why there is none.
-    pub builder: Box<Builder>,
+    pub builder: Box<Make>,
     /// Asked about every request once its head is there.
     pub script: Box<Script>,
     /// `None`: there is no such call.
@@ -106,6 +108,25 @@ impl Default for Habits {
             synchronous: false,
             logs: None,
         }
+    }
+}
+
+impl Habits {
+    /// A service that builds what it is sent, and pushes it to this registry (`127.0.0.1:PORT`).
+    pub fn building(builder: &Builder, registry: &str) -> Self {
+        let builder = builder.clone();
+        let build = move |upload: &Upload| {
+            let received = Received {
+                archive: &upload.archive,
+                // The protocol has no word for another one.
+                dockerfile: "Dockerfile",
+                names: upload.names(),
+                ..Received::default()
+            };
+            builder.build(&received, Arc::new(|_| {}))
+        };
+        let registry_prefix = Some(format!("{registry}/runtime-api"));
+        Self { builder: Box::new(build), registry_prefix, words: Vec::new(), ..Self::default() }
     }
 }
 
@@ -253,7 +274,7 @@ impl Shared {
                     path.split("image=").nth(1).unwrap_or_default().replace("%3A", ":").replace("%2F", "/");
                 let exists = lock(&self.builds)
                     .values()
-                    .any(|build| matches!(build, Build::Done(done) if *done == image));
+                    .any(|build| matches!(build, Build::Done(_, names) if names.contains(&image)));
                 document(200, json!({ "exists": exists, "image": null }))
             }
             ("POST", "build") => self.build(asked),
@@ -292,7 +313,7 @@ impl Shared {
         let (shared, building) = (self.clone(), id.clone());
         thread::spawn(move || {
             let end = match (shared.habits.builder)(&upload) {
-                Ok(image) => Build::Done(image),
+                Ok(image) => Build::Done(image, upload.names()),
                 Err(error) => Build::Failed(error),
             };
             lock(&shared.builds).insert(building, end);
@@ -310,7 +331,7 @@ impl Shared {
             Build::Running => {
                 document(200, json!({ "status": self.habits.words.last().unwrap_or(&"RUNNING") }))
             }
-            Build::Done(image) => document(200, json!({ "status": good, "image": image })),
+            Build::Done(image, _) => document(200, json!({ "status": good, "image": image })),
             Build::Failed(error) => document(200, json!({ "status": bad, "error": error })),
         }
     }

@@ -105,6 +105,11 @@ impl Upload {
         self.archive.starts_with(&[0x1f, 0x8b]).then_some(())
     }
 
+    /// All names that the image shall have.
+    pub fn names(&self) -> Vec<String> {
+        std::iter::once(&self.target).chain(&self.tags).cloned().collect()
+    }
+
     /// The members of the archive: path, mode, size.
     pub fn members(&self) -> Vec<(String, u32, u64)> {
         let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(self.archive.as_slice()));
