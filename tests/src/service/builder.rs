@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use windlass_core::archive::ArchiveSettings;
@@ -30,10 +29,9 @@ pub struct Builder(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    // Dropped in this order: who works, then what is worked upon.
     runtime: Runtime,
     backend: Arc<dyn Backend>,
-    directory: TempDir,
+    directory: PathBuf,
 }
 
 /// A context as a service received it, and what is asked of it.
@@ -55,15 +53,16 @@ pub struct Received<'a> {
 pub type LogLine = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Builder {
-    /// Sets the backend up, with a cache of its own. Reaches for nothing.
+    /// Sets the backend up, with a cache of its own in this directory, which is the caller's to remove: services
+    /// are never dropped. Reaches for nothing.
     ///
     /// # Errors
     /// If there is no room, or no thread can be had.
-    pub fn new() -> io::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("windlass-builder.").tempdir()?;
+    pub fn new(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let backend = backend(directory.path()).map_err(|error| io::Error::other(whole(&error)))?;
-        Ok(Self(Arc::new(Shared { runtime, backend, directory })))
+        let backend = backend(directory).map_err(|error| io::Error::other(whole(&error)))?;
+        Ok(Self(Arc::new(Shared { runtime, backend, directory: directory.to_owned() })))
     }
 
     /// Builds, pushes under all names, and gives the main one. Waits until it is done.
@@ -76,7 +75,7 @@ impl Builder {
 
     fn made(&self, received: &Received<'_>, log: LogLine) -> Result<String, Error> {
         let message = || "could not unpack the context";
-        let root = tempfile::tempdir_in(self.0.directory.path()).or_error(ErrorKind::LocalIo, message)?;
+        let root = tempfile::tempdir_in(&self.0.directory).or_error(ErrorKind::LocalIo, message)?;
         unpack(received.archive, root.path()).or_error(ErrorKind::InvalidInput, message)?;
         let request = request(root.path(), received)?;
         let job = Job::new(Events::new(Arc::new(Lines(log))), received.cancel.clone());
