@@ -101,7 +101,7 @@ fn drop_repeated<T: Ord + Clone>(values: &mut Vec<T>) {
 }
 
 /// `NAME=VALUE`, the last of a name wins. Where there is no `=` the value is `lone`, if that may be.
-fn pairs(option: &str, typed: &[String], lone: Option<&str>) -> Result<BTreeMap<String, String>> {
+pub(crate) fn pairs(option: &str, typed: &[String], lone: Option<&str>) -> Result<BTreeMap<String, String>> {
     let mut pairs = BTreeMap::new();
     for text in typed {
         let (name, value) = match (text.split_once('='), lone) {
@@ -122,7 +122,10 @@ fn no_pair(option: &str, text: &str) -> Error {
 }
 
 /// As docker does: a name without a value is taken from the environment, and left out if it is not there.
-fn build_args(typed: &[String], environment: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+pub(crate) fn build_args(
+    typed: &[String],
+    environment: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>> {
     let mut given = BTreeMap::new();
     for text in typed {
         let (name, value) = match text.split_once('=') {

@@ -6,6 +6,7 @@ mod builds;
 mod config;
 mod context;
 mod image;
+mod snapshot;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -20,6 +21,9 @@ pub(crate) use context::{
 pub(crate) use image::{
     ArchiveForm, ImageArgs, ImageCommand, InspectArgs, LoadArgs, PullArgs, PushArgs, RemoveArgs, SaveArgs,
     VerifyArgs,
+};
+pub(crate) use snapshot::{
+    CreateArgs, GetArgs, GetForm, ListForm, ListSnapshotsArgs, SnapshotArgs, SnapshotCommand,
 };
 
 const EXAMPLES: &str = "\
@@ -58,6 +62,9 @@ pub(crate) enum Command {
     Backends(BackendsArgs),
     /// Come back to builds that run on a service: list, follow, stop.
     Builds(BuildsArgs),
+    /// Make, list, name and retire snapshots of Together.
+    #[command(visible_alias = "snapshots")]
+    Snapshot(SnapshotArgs),
     /// Show the settings in force and where each comes from, or start a configuration file.
     Config(ConfigArgs),
     /// Print the completion script of a shell.

@@ -9,6 +9,7 @@ mod context;
 mod image;
 mod plan;
 mod preflight;
+mod snapshot;
 
 use windlass_core::Result;
 
@@ -27,6 +28,7 @@ pub(crate) async fn run(command: Command, program: &Program) -> Result<ExitCode>
         Command::Image(args) => image::run(args.command, program).await.map(|()| ExitCode::Done),
         Command::Backends(args) => backends::run(args.command, program).await,
         Command::Builds(args) => builds::run(args.command, program).await.map(|()| ExitCode::Done),
+        Command::Snapshot(args) => snapshot::run(args.command, program).await.map(|()| ExitCode::Done),
         Command::Config(args) => config::run(args.command, program).map(|()| ExitCode::Done),
         Command::Completions { shell } => completions::run(shell, program).map(|()| ExitCode::Done),
     }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use windlass_core::Result;
+use windlass_core::backend::PlannedAction;
 use windlass_core::config::{Reason, Selection};
 use windlass_core::fingerprint::Change;
 use windlass_core::pipeline::{BuildPlan, PassedOver};
@@ -50,7 +51,7 @@ fn as_text(whole: &Plan<'_>) -> String {
     let entries = if plan.context.entries == 1 { "entry" } else { "entries" };
     let context = format!("{} {entries}, {}", plan.context.entries, bytes(plan.context.size_bytes));
     facts.row(["context", &context]);
-    format!("{}\n{}\n{}", facts.render(), stages(plan), actions(plan))
+    format!("{}\n{}\n{}", facts.render(), stages(plan), actions(&plan.actions))
 }
 
 fn stages(plan: &BuildPlan) -> String {
@@ -67,9 +68,10 @@ fn stages(plan: &BuildPlan) -> String {
     table.render()
 }
 
-fn actions(plan: &BuildPlan) -> String {
+/// The actions of a plan, one a line.
+pub(super) fn actions(actions: &[PlannedAction]) -> String {
     let mut table = Table::new(["ACTION", "ON"]);
-    for action in &plan.actions {
+    for action in actions {
         let details = action.details.iter().map(|detail| format!(" [{detail}]"));
         table
             .row([clean(&action.verb), clean(&format!("{}{}", action.subject, details.collect::<String>()))]);
