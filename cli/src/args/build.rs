@@ -21,6 +21,7 @@ Examples:
 /// Switches may be given a value, as buildx allows: `--push=false`.
 const BOOL: &str = "true|false";
 const ENGINE: &str = "BuildKit options (backend `docker`)";
+const SERVICE: &str = "Options of Together's image-builder (backend `image-builder`)";
 const OWN: &str = "Options of windlass";
 
 /// Builds an image from a Dockerfile and the files around it.
@@ -105,7 +106,21 @@ pub(crate) struct BuildArgs {
     pub(crate) timeout: Option<String>,
 
     #[command(flatten)]
+    pub(crate) service: ServiceArgs,
+    #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+/// Options of the `image-builder` backend that are worth an argument.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = SERVICE)]
+pub(crate) struct ServiceArgs {
+    /// What the service keeps its build cache under; an empty one leaves it to the service [default: the repository of the tag, else the name of the directory]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cache_key: Option<String>,
+    /// Do not convert the image to the nydus format.
+    #[arg(long)]
+    pub(crate) no_nydus: bool,
 }
 
 /// Options that are passed on as they are.

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use backends::BackendsArgs;
 pub(crate) use backends::BackendsCommand;
-pub(crate) use build::BuildArgs;
+pub(crate) use build::{BuildArgs, ServiceArgs};
 pub(crate) use builds::{BuildArg, BuildsArgs, BuildsCommand};
 pub(crate) use config::{ConfigArgs, ConfigCommand};
 pub(crate) use context::{
@@ -20,7 +20,7 @@ pub(crate) use context::{
 };
 pub(crate) use image::{
     ArchiveForm, ImageArgs, ImageCommand, InspectArgs, LoadArgs, PullArgs, PushArgs, RemoveArgs, SaveArgs,
-    VerifyArgs,
+    VerifyArgs, Via,
 };
 pub(crate) use snapshot::{
     CreateArgs, GetArgs, GetForm, ListForm, ListSnapshotsArgs, SnapshotArgs, SnapshotCommand,

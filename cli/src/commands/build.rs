@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use windlass_core::backend::Job;
-use windlass_core::config::{Reason, Selection, parse_duration};
+use windlass_core::config::{Reason, SelectedBackend, Selection, parse_duration};
 use windlass_core::output::Destination;
 use windlass_core::pipeline::{BuildReport, Detached, Pipeline, PipelineOptions, Reuse};
 use windlass_core::request::{BuildRequest, BuiltImage};
@@ -15,7 +15,7 @@ use windlass_core::{Error, ErrorKind, Result};
 use super::backends::{choose, create};
 use super::context::refuse_json;
 use super::plan;
-use crate::args::{BuildArgs, Format};
+use crate::args::{BuildArgs, Format, ServiceArgs};
 use crate::output::refuse_terminal;
 use crate::request::build_request;
 use crate::session::{Program, Session};
@@ -34,7 +34,7 @@ pub(super) async fn run(args: &BuildArgs, program: &Program) -> Result<()> {
     let session = program.session(Some(&args.context))?;
     session.output.refuse_paths()?;
     let limit = limit(args.timeout.as_deref(), &session)?;
-    let selection = choose(&args.backends, &session)?;
+    let selection = with_service_options(choose(&args.backends, &session)?, &args.service)?;
     let request = build_request(args, &session).await?;
     let pipeline = pipeline(&selection, &session)?;
     let options = PipelineOptions { reuse: reuse(args), explain: args.explain };
@@ -50,13 +50,15 @@ pub(super) async fn run(args: &BuildArgs, program: &Program) -> Result<()> {
     prepare_files(args)?;
     tracing::info!(backend = %selection.backends[0].name, reason = %selection.reason, "chosen");
     if args.detach {
-        let work = async |job: &Job| pipeline.submit(request, &options, job).await;
+        let work = async |job: &Job| {
+            warn(&request, job).await?;
+            pipeline.submit(request, &options, job).await
+        };
         return show_detached(&session.work(limit, work).await?, &selection, &session);
     }
     let report = session
         .work(limit, async |job: &Job| {
-            let context = request.context.clone();
-            job.blocking(move |job| warn(&context, job)).await?;
+            warn(&request, job).await?;
             pipeline.build(request, &options, job).await
         })
         .await?;
@@ -69,9 +71,13 @@ pub(super) async fn run(args: &BuildArgs, program: &Program) -> Result<()> {
 }
 
 /// Says what the user should know about the context.
-fn warn(context: &windlass_core::context::Context, job: &Job) -> Result<()> {
-    let entries = context.list_once(job)?;
-    windlass_core::context::warnings(context, &entries, job)
+async fn warn(request: &BuildRequest, job: &Job) -> Result<()> {
+    let context = request.context.clone();
+    job.blocking(move |job| {
+        let entries = context.list_once(job)?;
+        windlass_core::context::warnings(&context, &entries, job)
+    })
+    .await
 }
 
 /// How long work may take: as typed, else as set.
@@ -82,6 +88,32 @@ pub(super) fn limit(typed: Option<&str>, session: &Session<'_>) -> Result<Option
         None => Err(Error::new(ErrorKind::InvalidInput, format!("invalid `--timeout {text}`"))
             .with_hint("it is a time span such as `90s` or `1h30m`")),
     }
+}
+
+/// Hands arguments over that are options of a type of backend.
+fn with_service_options(mut selection: Selection, args: &ServiceArgs) -> Result<Selection> {
+    let typed = [("--cache-key", args.cache_key.is_some()), ("--no-nydus", args.no_nydus)];
+    let Some((argument, _)) = typed.iter().find(|(_, typed)| *typed) else { return Ok(selection) };
+    let takes = |chosen: &SelectedBackend| chosen.type_name == windlass_image_builder::TYPE;
+    if !selection.backends.iter().any(takes) {
+        let name = &selection.backends[0].name;
+        let message = format!("`{argument}` cannot be used with the backend `{name}`");
+        return Err(Error::new(ErrorKind::Unsupported, message).with_hint(format!(
+            "backends that can: {0}; choose one with `--backend {0}`",
+            windlass_image_builder::TYPE
+        )));
+    }
+    for chosen in selection.backends.iter_mut().filter(|chosen| takes(chosen)) {
+        let mut options = std::mem::take(&mut chosen.options);
+        if let Some(key) = &args.cache_key {
+            options = options.with("cache-key", key.as_str(), "--cache-key");
+        }
+        if args.no_nydus {
+            options = options.with("nydus", false, "--no-nydus");
+        }
+        chosen.options = options;
+    }
+    Ok(selection)
 }
 
 fn reuse(args: &BuildArgs) -> Reuse {

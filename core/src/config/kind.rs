@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer};
 use toml::Value;
 
 /// What a value may be.
@@ -146,6 +147,26 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     text.trim().parse::<jiff::SignedDuration>().ok()?.try_into().ok()
+}
+
+/// Reads an option that is a time span, as whole seconds or as [`parse_duration`] does: for
+/// `#[serde(deserialize_with = "...")]` in the options of a backend.
+///
+/// # Errors
+/// Says what it should be.
+pub fn duration_option<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Typed {
+        Seconds(u64),
+        Text(String),
+    }
+    match Typed::deserialize(from)? {
+        Typed::Seconds(seconds) => Ok(Duration::from_secs(seconds)),
+        Typed::Text(text) => parse_duration(&text).ok_or_else(|| {
+            serde::de::Error::custom(format!("`{text}` is no time span such as `90s` or `30m`"))
+        }),
+    }
 }
 
 #[cfg(test)]

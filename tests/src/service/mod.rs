@@ -15,9 +15,11 @@ pub mod dockerd;
 mod error;
 pub mod fault_proxy;
 pub mod http;
+pub mod image_builder;
 pub mod registry;
 pub mod runtime_api;
 mod stalled_registry;
+pub mod together;
 pub mod token_server;
 
 pub use builder::{Builder, LogLine, Received};
@@ -26,9 +28,11 @@ pub use dockerd::{Dockerd, ImageStore};
 pub use error::Error;
 pub use fault_proxy::{Act, Fault, FaultProxy, Seen};
 pub use http::{Answer, Head};
+pub use image_builder::ImageBuilder;
 pub use registry::{Registry, RegistryOptions};
 pub use runtime_api::RuntimeApi;
 pub use stalled_registry::StalledRegistry;
+pub use together::Together;
 pub use token_server::{Asked, IDENTITY_TOKEN, PASSWORD, TokenHabits, TokenServer, USER};
 
 use std::net::TcpListener;

@@ -4,7 +4,7 @@
 //! What it makes of an upload is decided by its builder; [`Habits::building`] really builds.
 //! How uploads are read: `runtime_api/upload.rs`.
 
-mod upload;
+pub(super) mod upload;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Write as _};

@@ -135,7 +135,7 @@ impl Upload {
     }
 }
 
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+pub(in crate::service) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     // The first byte is rare: content is base64 text or compressed.
     let mut from = 0;
     while let Some(at) = haystack.get(from..)?.iter().position(|byte| *byte == needle[0]) {
@@ -148,7 +148,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 /// Reads a whole body, with a pause after each piece.
-pub(super) fn read(head: &Head, from: &mut impl BufRead, pause: Duration) -> io::Result<Vec<u8>> {
+pub(in crate::service) fn read(head: &Head, from: &mut impl BufRead, pause: Duration) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     let mut take = |reader: &mut dyn Read, mut left: u64| -> io::Result<()> {
         while left > 0 {
@@ -187,7 +187,7 @@ pub(super) fn read(head: &Head, from: &mut impl BufRead, pause: Duration) -> io:
 }
 
 /// Takes so many bytes of a body, framing and all.
-pub(super) fn take(head: &Head, from: &mut impl Read, limit: u64) -> io::Result<()> {
+pub(in crate::service) fn take(head: &Head, from: &mut impl Read, limit: u64) -> io::Result<()> {
     let limit = head.length().map_or(limit, |length| length.min(limit));
     io::copy(&mut from.take(limit), &mut io::sink()).map(drop)
 }

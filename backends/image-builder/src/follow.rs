@@ -1,0 +1,316 @@
+//! Following a build: its log as long as that can be read, its result in any case.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use windlass_core::backend::Job;
+use windlass_core::error::{Error, ErrorKind, Result};
+use windlass_core::remote::{BuildId, RemoteState};
+use windlass_core::service::{Refusal, ServiceClient};
+
+use crate::backend::ImageBuilder;
+use crate::config::Config;
+use crate::history::History;
+use crate::log_stream::{Doubts, End};
+use crate::status::{self, Look, Seen};
+use crate::wire::Control;
+
+/// So many last lines are shown of a build that failed.
+const TAIL_LINES: usize = 20;
+/// A line of those is no longer than this.
+const TAIL_LINE_CHARACTERS: usize = 2_000;
+/// How long the rest of a log may take whose build has ended.
+const REST_LIMIT: Duration = Duration::from_secs(10);
+/// Each wait is so many times as long as the one before.
+const GROWTH: u32 = 2;
+
+/// Takes the lines of a log, each without its end.
+pub(crate) type Sink<'a> = dyn for<'b> FnMut(&'b str) + Send + 'a;
+
+/// How a build ended.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    /// With an image, without, or stopped.
+    pub(crate) state: RemoteState,
+    /// The status document; silent where the log alone said so.
+    pub(crate) seen: Seen,
+    /// What the log said of it.
+    pub(crate) why: Option<String>,
+}
+
+/// Follows one build.
+pub(crate) struct Follower<'a> {
+    builder: &'a ImageBuilder,
+    id: &'a BuildId,
+    pub(crate) job: &'a Job,
+    line: &'a mut Sink<'a>,
+    /// Until then, the service may not know the build yet.
+    new_until: Instant,
+    pub(crate) history: History,
+    pub(crate) doubts: Doubts,
+    /// There was something new in the log.
+    pub(crate) progressed: bool,
+    /// How long the server wants us to wait before the log is read again.
+    pub(crate) server_wait: Option<Duration>,
+    tail: VecDeque<String>,
+    /// What was said of the troubles, so that it is said once.
+    said: String,
+    strange_word: String,
+}
+
+impl<'a> Follower<'a> {
+    /// Follows a build from the beginning of its log; `submitted` is when, if this process did it.
+    pub(crate) fn new(
+        builder: &'a ImageBuilder,
+        id: &'a BuildId,
+        submitted: Option<Instant>,
+        line: &'a mut Sink<'a>,
+        job: &'a Job,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            builder,
+            id,
+            job,
+            line,
+            new_until: submitted.map_or(now, |submitted| submitted + builder.config().not_found_timeout),
+            history: History::default(),
+            doubts: Doubts::default(),
+            progressed: false,
+            server_wait: None,
+            tail: VecDeque::with_capacity(TAIL_LINES),
+            said: String::new(),
+            strange_word: String::new(),
+        }
+    }
+
+    pub(crate) fn client(&self) -> &'a ServiceClient {
+        self.builder.client()
+    }
+
+    pub(crate) fn config(&self) -> &'a Config {
+        self.builder.config()
+    }
+
+    pub(crate) fn id(&self) -> &'a BuildId {
+        self.id
+    }
+
+    /// The last lines of the log, the oldest first.
+    pub(crate) fn tail(self) -> Vec<String> {
+        self.tail.into()
+    }
+
+    /// Follows the build to its end, however often the log breaks off.
+    ///
+    /// # Errors
+    /// `NotFound`; `Denied` and what else the service refuses for good; `Unavailable` when neither the log
+    /// nor the status can be had; `Cancelled`.
+    pub(crate) async fn follow(&mut self) -> Result<Ending> {
+        let config = self.config();
+        let (mut failures, mut wait) = (0, config.reconnect_first_wait);
+        loop {
+            self.progressed = false;
+            let end = self.read_log().await?;
+            if self.progressed {
+                (failures, wait) = (0, config.reconnect_first_wait);
+                self.said.clear();
+            }
+            let mut asked = None;
+            match end {
+                End::Ended(ending) => return Ok(*ending),
+                End::Closed => {
+                    // A build may outlive many readings of its log.
+                    failures = 0;
+                    if let Some(ending) = self.look().await? {
+                        return Ok(ending);
+                    }
+                }
+                End::Absent(refusal) if Instant::now() < self.new_until => {
+                    if let Some(ending) = self.look().await? {
+                        return Ok(ending);
+                    }
+                    self.say("the log is not there yet", &refusal.in_words());
+                }
+                End::Absent(refusal) => {
+                    failures += 1;
+                    let error = refusal.into_error("there is no log");
+                    if let Some(ending) = self.after_trouble(failures, true, error).await? {
+                        return Ok(ending);
+                    }
+                }
+                End::Broken { error, opened, retry_after } => {
+                    failures += 1;
+                    asked = retry_after.map(|asked| asked.min(config.retry_after_limit));
+                    let was_cut = opened && error.kind() != ErrorKind::TimedOut;
+                    if let Some(ending) = self.after_trouble(failures, opened, error).await? {
+                        if was_cut {
+                            self.read_the_rest().await?;
+                        }
+                        return Ok(ending);
+                    }
+                }
+            }
+            let own =
+                self.server_wait.map_or(wait, |server| server.max(wait)).min(config.reconnect_longest_wait);
+            pause(self.job, asked.map_or(own, |asked| asked.max(config.reconnect_first_wait))).await?;
+            wait = (wait * GROWTH).min(config.reconnect_longest_wait);
+        }
+    }
+
+    /// After the log could not be read on: has the build ended meanwhile? When that happened too often in
+    /// a row, the status must say how it is.
+    async fn after_trouble(&mut self, failures: u32, ask: bool, error: Error) -> Result<Option<Ending>> {
+        self.say("the log cannot be read on, trying again", &in_one_line(&error));
+        if failures >= self.config().log_attempts {
+            self.insist(error).await
+        } else if ask {
+            self.look().await
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// What a build said last is worth another reading of its log, but not its result.
+    async fn read_the_rest(&mut self) -> Result<()> {
+        match tokio::time::timeout(REST_LIMIT, self.read_log()).await {
+            Ok(Err(error)) if error.kind() == ErrorKind::Cancelled => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at the status once; `None` where the build goes on, as far as one can tell.
+    ///
+    /// # Errors
+    /// `NotFound` for a build that should be known by now; what the service refuses for good.
+    pub(crate) async fn look(&mut self) -> Result<Option<Ending>> {
+        match status::look(self.client(), self.id, self.job).await? {
+            Look::Seen(seen) => Ok(self.ending(seen)),
+            Look::NotFound(refusal) => self.not_found(refusal).map(|()| None),
+            Look::Passing(_) => Ok(None),
+        }
+    }
+
+    /// Looks at the status until there is an answer; `lost` is what happened to the log.
+    async fn insist(&mut self, lost: Error) -> Result<Option<Ending>> {
+        match self.answer().await? {
+            Some(Look::Seen(seen)) => Ok(self.ending(seen)),
+            Some(Look::NotFound(refusal)) => self.not_found(refusal).map(|()| None),
+            _ => Err(self.connection_lost(lost)),
+        }
+    }
+
+    /// Asks for the status as often as is set; `None` if there is no answer.
+    async fn answer(&mut self) -> Result<Option<Look>> {
+        let config = self.config();
+        let mut wait = config.reconnect_first_wait;
+        for attempt in 1..=config.status_attempts {
+            match status::ask(self.client(), self.id, self.job).await {
+                Ok(Look::Passing(error)) => self.say("the status cannot be read", &in_one_line(&error)),
+                Ok(look) => return Ok(Some(look)),
+                Err(error) if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::TimedOut) => {
+                    return Err(error);
+                }
+                Err(error) => self.say("the status cannot be asked for", &in_one_line(&error)),
+            }
+            if attempt < config.status_attempts {
+                pause(self.job, wait).await?;
+                wait = (wait * GROWTH).min(config.reconnect_longest_wait);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Holds a claim of the log against the status; `None` if the status does not know of it.
+    ///
+    /// # Errors
+    /// As [`Follower::follow`].
+    pub(crate) async fn confirm(&mut self, claim: Control) -> Result<Option<Ending>> {
+        let seen = match self.answer().await? {
+            Some(Look::Seen(seen)) => seen,
+            Some(Look::NotFound(refusal)) => return self.not_found(refusal).map(|()| None),
+            _ => {
+                let lost = Error::new(ErrorKind::Unavailable, "the log says that the build has ended");
+                return Err(self.connection_lost(lost));
+            }
+        };
+        let (claimed, why) = match claim {
+            Control::Done => (RemoteState::Succeeded, None),
+            Control::Failed(text) => (RemoteState::Failed, Some(text)),
+        };
+        // A document without a status contradicts nothing.
+        let state = if seen.state.is_none() { Some(claimed) } else { None };
+        Ok(match state {
+            Some(state) => Some(Ending { state, seen, why }),
+            None => self.ending(seen).map(|ending| Ending { why, ..ending }),
+        })
+    }
+
+    fn ending(&mut self, seen: Seen) -> Option<Ending> {
+        if !seen.word.is_empty()
+            && RemoteState::of_word(&seen.word).is_none()
+            && seen.word != self.strange_word
+        {
+            let word = &seen.word;
+            let message = format!("the service says `{word}`, which means nothing to windlass: waiting on");
+            self.job.events.warn(message);
+            self.strange_word.clone_from(word);
+        }
+        let state = seen.state.filter(|_| seen.is_final())?;
+        Some(Ending { state, seen, why: None })
+    }
+
+    fn not_found(&self, refusal: Refusal) -> Result<()> {
+        match Instant::now() < self.new_until {
+            true => Ok(()),
+            false => Err(status::unknown(self.client(), self.id, refusal)),
+        }
+    }
+
+    fn connection_lost(&self, lost: Error) -> Error {
+        let message =
+            format!("connection lost, build still running: `{}` on `{}`", self.id, self.client().server());
+        Error::new(ErrorKind::Unavailable, message).with_source(in_one_line(&lost))
+    }
+
+    /// Passes a line on, and keeps the last ones.
+    pub(crate) fn show(&mut self, line: &str) {
+        (self.line)(line);
+        let mut kept = match self.tail.len() {
+            TAIL_LINES => self.tail.pop_front().unwrap_or_default(),
+            _ => String::new(),
+        };
+        kept.clear();
+        let end = match line.len() {
+            short if short <= TAIL_LINE_CHARACTERS => short,
+            long => line.char_indices().nth(TAIL_LINE_CHARACTERS).map_or(long, |(end, _)| end),
+        };
+        kept.push_str(&line[..end]);
+        self.tail.push_back(kept);
+    }
+
+    /// Says what is wrong, once until something else is.
+    fn say(&mut self, what: &str, why: &str) {
+        let text = format!("build `{}`: {what}: {why}", self.id);
+        if self.said != text {
+            self.job.events.warn(&text);
+            self.said = text;
+        }
+    }
+}
+
+async fn pause(job: &Job, wait: Duration) -> Result<()> {
+    let sleep = async {
+        tokio::time::sleep(wait).await;
+        Ok(())
+    };
+    job.run(sleep).await
+}
+
+pub(crate) fn in_one_line(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
