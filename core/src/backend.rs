@@ -46,7 +46,8 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Gives an image that [`Backend::find`] found further references, in the scope it was found in.
     ///
     /// # Errors
-    /// As the store or registry says.
+    /// `Unsupported` where there is no way to: the image is then built with them. Else as the store or
+    /// registry says.
     async fn tag(&self, image: &FoundImage, references: &[Reference], job: &Job) -> Result<()>;
 
     /// Says what [`Backend::build`] would do, and refuses what it would refuse; reads, sends

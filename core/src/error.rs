@@ -13,6 +13,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::backend::Feature;
+use crate::remote::BuildId;
+
+/// What the id of a remote build is called among the facts of an error.
+const BUILD_ID: &str = "build id";
 
 /// The result of everything in windlass that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -86,6 +90,7 @@ struct Inner {
     source_line: Option<SourceLine>,
     log_tail: Vec<String>,
     feature: Option<Feature>,
+    build: Option<BuildId>,
     hints: Vec<String>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -100,6 +105,7 @@ impl Error {
             source_line: None,
             log_tail: Vec::new(),
             feature: None,
+            build: None,
             hints: Vec::new(),
             source: None,
         }))
@@ -135,6 +141,17 @@ impl Error {
     #[must_use]
     pub fn with_detail(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.0.details.push((name, value.into()));
+        self
+    }
+
+    /// Says which remote build this is about: one that a service has taken. The id becomes one of the
+    /// facts too.
+    #[must_use]
+    pub fn with_build(mut self, id: &BuildId) -> Self {
+        if self.0.build.as_ref() != Some(id) {
+            self.0.build = Some(id.clone());
+            self.0.details.push((BUILD_ID, id.to_string()));
+        }
         self
     }
 
@@ -190,6 +207,11 @@ impl Error {
     /// The feature that the backend lacks, for [`ErrorKind::Unsupported`].
     pub fn feature(&self) -> Option<Feature> {
         self.0.feature
+    }
+
+    /// The remote build that this is about, where a service has taken one.
+    pub fn build(&self) -> Option<&BuildId> {
+        self.0.build.as_ref()
     }
 
     /// What to do next.

@@ -179,13 +179,13 @@ impl Ledger {
         choose(&self.list()?.entries, id)
     }
 
-    /// Finds the build of one backend whose id is this or begins like this.
+    /// Finds the build on one service whose id is this or begins like this.
     ///
     /// # Errors
     /// As [`Ledger::find`], but `None` if there is none.
-    pub fn find_on(&self, id: &str, backend: &str) -> Result<Option<LedgerEntry>> {
+    pub fn find_at(&self, id: &str, server: &str) -> Result<Option<LedgerEntry>> {
         let mut entries = self.list()?.entries;
-        entries.retain(|entry| entry.backend == backend);
+        entries.retain(|entry| entry.server == server);
         match choose(&entries, id) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             found => found.map(Some),

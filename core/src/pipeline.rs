@@ -29,7 +29,7 @@ mod reuse;
 use naming::{check_outputs, keeps_image, local_repository, named_by_outputs};
 pub use remote::{Detached, StartedBuild, follow, note_status, resume};
 pub use report::{BuildPlan, BuildReport, ContextSummary, PassedOver};
-use reuse::{find, is_findable, is_listed_once, may_reuse, take};
+use reuse::{find, is_findable, is_listed_once, may_reuse};
 
 /// Whether an image that exists already is taken instead of building one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -122,8 +122,7 @@ impl Pipeline {
         let report =
             |image| BuildReport { image, fingerprint, passed_over: Vec::new(), changes: changes.clone() };
 
-        if let Some(found) = find(backend, &wanted, options, job).await? {
-            let image = take(backend, found, &wanted, job).await?;
+        if let Some(image) = find(backend, &wanted, options, job).await? {
             self.remember(&wanted, job);
             return Ok(report(image));
         }
@@ -321,7 +320,7 @@ impl Pipeline {
 /// Tells a backend that is not there from one whose registry is not: another backend would meet
 /// the same registry. The backend's own check knows.
 async fn is_missing(backend: &dyn Backend, error: &Error, job: &Job) -> bool {
-    error.kind().is_unavailable() && !remote::was_submitted(error) && !backend.check(job).await.is_good()
+    error.kind().is_unavailable() && error.build().is_none() && !backend.check(job).await.is_good()
 }
 
 /// A request whose references are settled.

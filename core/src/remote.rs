@@ -42,6 +42,13 @@ pub trait RemoteBuilds: Send + Sync {
     /// `Unsupported` where the service takes none; else as [`RemoteBuilds::submit`].
     async fn upload(&self, image: &ImageUpload, job: &Job) -> Result<Submitted>;
 
+    /// Says what images of these names are called in the service's own registry, for those who push there
+    /// themselves. The service finds them by these names.
+    ///
+    /// # Errors
+    /// `Unsupported` where images get into that registry by builds alone.
+    async fn registry_names(&self, names: &[Reference], job: &Job) -> Result<Vec<Reference>>;
+
     /// Asks once how a build is.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
             same(
                 "members",
                 upload.members(),
-                vec![("Dockerfile".to_owned(), 0o644, 31), ("hello.txt".to_owned(), 0o644, 6)],
+                vec![("Dockerfile".to_owned(), 0o644, 30), ("hello.txt".to_owned(), 0o644, 6)],
             )?;
             same("length is said", asked.head.length().is_some(), true)?;
             let lines = case.service.lines();

@@ -11,12 +11,12 @@ use windlass_core::error::{Error, ErrorKind};
 use windlass_core::reference::Reference;
 use windlass_core::remote::{ImageUpload, RemoteBuild, RemoteBuilds, RemoteStatus, Submitted};
 use windlass_core::request::{BuildRequest, BuiltImage};
-use windlass_core::service::{Payload, ServiceClient, Transfer};
+use windlass_core::service::{Payload, ServiceClient, Transfer, sent_context};
 
 use crate::config::Config;
 use crate::memory::Memory;
 use crate::submit::{Taken, Upload};
-use crate::{calls, check, context, logs, names, plan, poll, submit};
+use crate::{calls, check, logs, names, plan, poll, submit};
 
 /// Builds on a service of the Runtime API.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ impl Backend for RuntimeApi {
             image.reference.familiar(),
             self.name
         );
-        Err(Error::new(ErrorKind::Unsupported, message).with_hint("build it again: `--force-rebuild`"))
+        Err(Error::new(ErrorKind::Unsupported, message))
     }
 
     async fn plan(&self, request: &BuildRequest, job: &Job) -> Result<Vec<PlannedAction>> {
@@ -207,7 +207,7 @@ impl RemoteBuilds for RuntimeApi {
         let request = request.clone();
         let payload = job
             .blocking(move |job| {
-                let context = context::to_send(&request, job)?;
+                let context = sent_context(&request, &plan::dockerfile(), job)?;
                 let entries = context.list_to_send(job)?;
                 Ok(Payload::context(context, entries, archive, Transfer::Base64))
             })
@@ -218,6 +218,20 @@ impl RemoteBuilds for RuntimeApi {
     async fn upload(&self, image: &ImageUpload, job: &Job) -> Result<Submitted> {
         let names = self.spell(&image.names, job).await?;
         self.send(Payload::image(image.clone(), self.host.archive.compression), false, names, job).await
+    }
+
+    async fn registry_names(&self, names: &[Reference], job: &Job) -> Result<Vec<Reference>> {
+        let prefix = self.prefix(job).await?;
+        let own = |reference: &Reference| {
+            if prefix.is_none() && names::lacks_registry(reference) {
+                let message = format!("`{}` does not say which registry is its own", self.client.server());
+                return Err(Error::new(ErrorKind::InvalidInput, message)
+                    .with_detail("image", reference.familiar())
+                    .with_hint("name the image with its registry, or set `registry-prefix` of the backend"));
+            }
+            names::spell(reference, prefix)?.parse()
+        };
+        names.iter().map(own).collect()
     }
 
     async fn status(&self, build: &RemoteBuild, job: &Job) -> Result<RemoteStatus> {

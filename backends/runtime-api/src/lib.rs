@@ -11,14 +11,13 @@
 //! stage, secrets, named contexts. There is no call that cancels a build.
 //!
 //! In reading order: `backend` is the protocol, `config` the options, `wire` the messages as they are sent,
-//! `names` what images are called there, `context` what is sent, `submit` the sending, `poll` the waiting,
-//! `calls` the other questions.
+//! `names` what images are called there, `submit` the sending, `poll` the waiting, `calls` the other questions,
+//! `plan` what a dry run shows.
 
 mod backend;
 mod calls;
 mod check;
 mod config;
-mod context;
 mod logs;
 mod memory;
 mod names;

@@ -27,6 +27,11 @@ pub(crate) fn spell(reference: &Reference, prefix: Option<&str>) -> Result<Strin
     })
 }
 
+/// Says whether a reference gets the prefix, if there is one.
+pub(crate) fn lacks_registry(reference: &Reference) -> bool {
+    matches!(reference.registry(), DOCKER_HUB | LOCAL)
+}
+
 fn tag(reference: &Reference) -> &str {
     reference.tag().unwrap_or("latest")
 }

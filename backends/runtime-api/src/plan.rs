@@ -1,19 +1,25 @@
 //! What a build would send, to the byte but for the content; and what it refuses.
 
 use windlass_core::backend::{Feature, Job, PlannedAction};
-use windlass_core::context::{Entry, EntryKind};
+use windlass_core::context::{ContextPath, Entry, EntryKind};
 use windlass_core::error::{Error, Result};
 use windlass_core::output::OutputKind;
 use windlass_core::request::BuildRequest;
+use windlass_core::service::sent_context;
 
 use crate::backend::RuntimeApi;
 use crate::config::Upload;
+use crate::names;
 use crate::submit::{Form, form};
 use crate::wire::{self, CONTEXT_PART, KEY_HEADER};
-use crate::{context, names};
 
 /// Stands for what only the service knows.
 const UNKNOWN_PREFIX: &str = "{registry_prefix}";
+
+/// Where the service looks for the Dockerfile: the protocol has no word for another place.
+pub(crate) fn dockerfile() -> ContextPath {
+    ContextPath::from_clean("Dockerfile")
+}
 
 /// Refuses what the protocol has no word for and the capabilities no name.
 ///
@@ -72,7 +78,8 @@ pub(crate) async fn plan(api: &RuntimeApi, request: &BuildRequest, job: &Job) ->
     let spelled: Vec<String> =
         request.tags.iter().map(|tag| names::spell(tag, shown.as_deref())).collect::<Result<_>>()?;
     let of_context = request.clone();
-    let entries = job.blocking(move |job| context::to_send(&of_context, job)?.list_to_send(job)).await?;
+    let entries =
+        job.blocking(move |job| sent_context(&of_context, &dockerfile(), job)?.list_to_send(job)).await?;
     let mut actions = Vec::new();
     if prefix.is_none() && spelled.iter().any(|name| name.starts_with(UNKNOWN_PREFIX)) {
         actions.push(get(

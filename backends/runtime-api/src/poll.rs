@@ -178,7 +178,7 @@ fn understand(client: &ServiceClient, id: &BuildId, answer: Result<Answer, Failu
             Err(error) => Look::Unreadable(error),
         }),
         Ok(Err(refusal)) if refusal.status == StatusCode::NOT_FOUND => Ok(Look::NotFound(refusal)),
-        Ok(Err(refusal)) if refusal.may_pass() => {
+        Ok(Err(refusal)) if refusal.may_pass() || refusal.status.is_server_error() => {
             let retry_after = refusal.retry_after;
             Ok(Look::Passing(refusal.into_error(&message), retry_after))
         }

@@ -174,7 +174,8 @@ async fn again(
             // What the policy would not wait for by itself.
             let beyond = asked.map(|asked| asked.saturating_sub(longest)).unwrap_or_default();
             if !beyond.is_zero() {
-                job.events.warn(format!("`{}` is busy and asks for patience", api.client().server()));
+                let (server, wait) = (api.client().server(), asked.unwrap_or_default().as_secs());
+                job.events.warn(format!("`{server}` is busy, waiting for {wait} s as it asks"));
                 job.run(async {
                     tokio::time::sleep(beyond).await;
                     Ok(())

@@ -108,7 +108,10 @@ pub(crate) struct PushArgs {
     /// Send the image to the build service of this backend instead, and follow it there.
     #[arg(long, value_name = "BACKEND")]
     pub(crate) to: Option<String>,
-    /// Take the image from its registry where it is not here.
+    /// How it gets there: uploaded, or pushed to the service's registry, which every service can take.
+    #[arg(long, value_name = "WAY", requires = "to", default_value = "upload")]
+    pub(crate) via: Via,
+    /// Take the image from its registry where it is neither in the local store nor in the docker engine.
     #[arg(long, requires = "to")]
     pub(crate) pull: bool,
     /// Stop following after so long, such as `60m` [setting: timeouts.build]
@@ -117,6 +120,15 @@ pub(crate) struct PushArgs {
     /// Platform to push, where the image is for several [default: all]
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
+}
+
+/// How a finished image gets to a build service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Via {
+    /// The service takes the image itself, as it takes a build context.
+    Upload,
+    /// The image is pushed to the registry of the service, which is then asked for it.
+    Registry,
 }
 
 #[derive(Clone, Debug, Args)]

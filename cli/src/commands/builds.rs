@@ -31,7 +31,8 @@ pub(super) async fn run(command: Option<BuildsCommand>, program: &Program) -> Re
 /// A build with the backend that it is on.
 struct Found {
     entry: LedgerEntry,
-    backend: Arc<dyn Backend>,
+    /// Where the backend is gone, what the ledger knows can be shown all the same.
+    backend: Result<Arc<dyn Backend>>,
     ledger: Ledger,
 }
 
@@ -39,31 +40,33 @@ impl Found {
     /// Looks a build up, and makes its backend; reaches for nothing.
     fn new(wanted: &BuildArg, session: &Session<'_>) -> Result<Self> {
         let ledger = Ledger::new(&session.host.state_dir);
-        let known = match &wanted.backend {
-            None => Some(ledger.find(&wanted.id)?),
-            Some(name) => ledger.find_on(&wanted.id, name)?,
-        };
-        let name = match (&wanted.backend, &known) {
-            (Some(name), _) => name.clone(),
-            (None, Some(entry)) => entry.backend.clone(),
-            (None, None) => String::new(),
-        };
-        let selection = choose(std::slice::from_ref(&name), session)?;
-        let backend = create(&selection.backends[0], session)?;
-        let server = remote(backend.as_ref())?.server().to_owned();
-        let entry = match known {
-            Some(entry) if entry.server != server => return Err(moved(&entry, &name, &server)),
-            Some(entry) => entry,
+        match &wanted.backend {
             None => {
-                let build = RemoteBuild { id: BuildId::new(&wanted.id), targets: Vec::new() };
-                LedgerEntry::started(build, &name, &server, "submitted elsewhere")
+                let entry = ledger.find(&wanted.id)?;
+                let backend = backend_of(&entry, session);
+                Ok(Self { entry, backend, ledger })
             }
-        };
-        Ok(Self { entry, backend, ledger })
+            Some(name) => {
+                let backend = make(name, session)?;
+                let server = remote(backend.as_ref())?.server();
+                let entry = match ledger.find_at(&wanted.id, server)? {
+                    // Whatever the backend was called when the build was submitted.
+                    Some(entry) => LedgerEntry { backend: name.clone(), ..entry },
+                    None => {
+                        let build = RemoteBuild { id: BuildId::new(&wanted.id), targets: Vec::new() };
+                        LedgerEntry::started(build, name, server, "submitted elsewhere")
+                    }
+                };
+                Ok(Self { entry, backend: Ok(backend), ledger })
+            }
+        }
     }
 
     fn remote(&self) -> Result<&dyn RemoteBuilds> {
-        remote(self.backend.as_ref())
+        match &self.backend {
+            Ok(backend) => remote(backend.as_ref()),
+            Err(error) => Err(error.clone()),
+        }
     }
 
     /// Asks the service, and notes the answer. What ended for good is not asked for again: services
@@ -82,6 +85,31 @@ impl Found {
         if let Err(error) = self.ledger.record(&self.entry) {
             job.events.warn(error.to_string());
         }
+    }
+}
+
+fn make(name: &String, session: &Session<'_>) -> Result<Arc<dyn Backend>> {
+    let selection = choose(std::slice::from_ref(name), session)?;
+    create(&selection.backends[0], session)
+}
+
+/// The backend that a build was submitted through.
+///
+/// # Errors
+/// `InvalidConfig` if there is none of this name any more, or it means another service.
+fn backend_of(entry: &LedgerEntry, session: &Session<'_>) -> Result<Arc<dyn Backend>> {
+    let (id, name) = (&entry.build.id, &entry.backend);
+    let backend = make(name, session).map_err(|error| {
+        let message =
+            format!("the build `{id}` was submitted through the backend `{name}`, which cannot be used now");
+        Error::new(ErrorKind::InvalidConfig, message)
+            .with_source(error)
+            .with_detail("submitted to", entry.server.clone())
+            .with_hint("name another backend of that service with `--backend`, or configure this one again")
+    })?;
+    match remote(backend.as_ref())?.server() {
+        server if server == entry.server => Ok(backend),
+        server => Err(moved(entry, name, server)),
     }
 }
 

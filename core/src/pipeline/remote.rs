@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{BuildReport, Pipeline, PipelineOptions, Wanted};
+use super::{BuildReport, PassedOver, Pipeline, PipelineOptions, Wanted};
 use crate::Result;
 use crate::backend::{Backend, Job};
 use crate::backend_registry::Host;
@@ -11,9 +11,6 @@ use crate::ledger::{Ledger, LedgerEntry};
 use crate::remote::{RemoteBuild, RemoteBuilds, RemoteState, RemoteStatus, Submitted};
 use crate::request::{BuildRequest, BuiltImage};
 use crate::shield::SHIELD_LIMIT;
-
-/// The detail that every error carries which came after a build was submitted.
-const BUILD_ID: &str = "build id";
 
 /// What became of a build that nobody waits for.
 #[derive(Clone, Debug, Serialize)]
@@ -35,10 +32,23 @@ pub struct StartedBuild {
     pub backend: String,
     /// The service, without credentials.
     pub server: String,
+    /// The backends of the list that were unavailable, and why.
+    pub passed_over: Vec<PassedOver>,
+}
+
+impl Detached {
+    /// The same after some backends of the list were unavailable.
+    fn after(self, passed_over: Vec<PassedOver>) -> Self {
+        match self {
+            Self::Started(build) => Self::Started(StartedBuild { passed_over, ..build }),
+            Self::Finished(report) => Self::Finished(Box::new(BuildReport { passed_over, ..*report })),
+        }
+    }
 }
 
 impl Pipeline {
-    /// Submits a build to the first backend of the list, or finds the image, and does not wait.
+    /// Submits a build to the first backend of the list that is available, or finds the image, and does not
+    /// wait.
     ///
     /// # Errors
     /// `Unsupported` if builds of this backend end with the client; else as [`Pipeline::build`] until
@@ -49,20 +59,35 @@ impl Pipeline {
         options: &PipelineOptions,
         job: &Job,
     ) -> Result<Detached> {
-        let backend = self.backends[0].as_ref();
+        let mut passed_over = Vec::new();
+        for (index, backend) in self.backends.iter().enumerate() {
+            match self.submit_to(backend.as_ref(), request.clone(), options, job).await {
+                Err(error) if self.passes_over(index, &error, job).await => {
+                    passed_over.push(PassedOver::of(backend.as_ref(), &error));
+                }
+                result => return result.map(|detached| detached.after(passed_over)),
+            }
+        }
+        Err(Error::new(ErrorKind::InvalidConfig, "no backend is configured"))
+    }
+
+    async fn submit_to(
+        &self,
+        backend: &dyn Backend,
+        request: BuildRequest,
+        options: &PipelineOptions,
+        job: &Job,
+    ) -> Result<Detached> {
         let Some(remote) = backend.remote() else { return Err(ends_with_client(backend)) };
         let wanted = self.prepare(backend, request, options, job).await?;
         let report = |image| {
             let fingerprint = wanted.fingerprint.as_ref().map(super::Fingerprint::tag);
-            Detached::Finished(Box::new(BuildReport {
-                image,
-                fingerprint,
-                passed_over: Vec::new(),
-                changes: self.changes(&wanted, options),
-            }))
+            let changes = self.changes(&wanted, options);
+            let passed_over = Vec::new();
+            Detached::Finished(Box::new(BuildReport { image, fingerprint, passed_over, changes }))
         };
-        if let Some(found) = super::find(backend, &wanted, options, job).await? {
-            return super::take(backend, found, &wanted, job).await.map(report);
+        if let Some(image) = super::find(backend, &wanted, options, job).await? {
+            return Ok(report(image));
         }
         let submitted =
             remote.submit(&wanted.request, job).await.map_err(|error| self.name_able(error, backend))?;
@@ -77,7 +102,8 @@ impl Pipeline {
                 }
                 self.remember(&wanted, job);
                 let (backend, server) = (backend.name().to_owned(), remote.server().to_owned());
-                Ok(Detached::Started(StartedBuild { build: work.entry.build, backend, server }))
+                let passed_over = Vec::new();
+                Ok(Detached::Started(StartedBuild { build: work.entry.build, backend, server, passed_over }))
             }
         }
     }
@@ -123,12 +149,6 @@ pub async fn resume(
 ) -> Result<BuiltImage> {
     let ledger = Ledger::new(&host.state_dir);
     UnderWay { remote, entry, ledger, stops_with_us: false }.attach(job).await
-}
-
-/// Says whether this is the error of a build that was submitted, so that no other backend may build
-/// the same beside it.
-pub(super) fn was_submitted(error: &Error) -> bool {
-    error.details().iter().any(|(name, _)| *name == BUILD_ID)
 }
 
 /// The error for a backend whose builds end with the client.
@@ -196,25 +216,24 @@ impl<'a> UnderWay<'a> {
 
     /// Notes what an error means for the build, and tells the user.
     async fn explain(&mut self, error: Error, job: &Job) -> Error {
-        let id = self.entry.build.id.to_string();
-        let known = was_submitted(&error);
-        let with_id = |error: Error| if known { error } else { error.with_detail(BUILD_ID, id.clone()) };
+        let id = self.entry.build.id.clone();
+        let error = error.with_build(&id);
         if error.kind() == ErrorKind::BuildFailed {
             let why =
                 std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             self.entry.update(RemoteState::Failed, None, Some(why));
             self.record(job);
-            return with_id(error);
+            return error;
         }
         if error.kind() == ErrorKind::Cancelled && self.stops_with_us {
-            return with_id(self.stop(error, job).await);
+            return self.stop(error, job).await;
         }
         let goes_on = match error.kind() {
-            ErrorKind::NotFound => return with_id(error),
+            ErrorKind::NotFound => return error,
             ErrorKind::Cancelled | ErrorKind::TimedOut => "the build goes on without us",
             _ => "the build may go on without us",
         };
-        with_id(error).with_hint(format!("{goes_on}: `windlass builds attach {id}` comes back to it"))
+        error.with_hint(format!("{goes_on}: `windlass builds attach {id}` comes back to it"))
     }
 
     /// Stops the build because the user stopped us. The user's own token is spent.
@@ -230,8 +249,21 @@ impl<'a> UnderWay<'a> {
             Ok(Err(why)) => why.to_string(),
             Err(_) => format!("no answer for {} s", SHIELD_LIMIT.as_secs()),
         };
-        job.events.warn(format!("the build `{}` could not be cancelled: {why}", self.entry.build.id));
-        error.with_hint(format!("it may go on: `windlass builds cancel {}` tries again", self.entry.build.id))
+        let id = self.entry.build.id.clone();
+        job.events.warn(format!("the build `{id}` could not be cancelled: {why}"));
+        // It may have ended in the very moment.
+        let status = tokio::time::timeout(SHIELD_LIMIT, self.remote.status(&self.entry.build, &last)).await;
+        match status {
+            Ok(Ok(status)) if status.state.is_final() => {
+                note_status(&mut self.entry, &status);
+                self.record(job);
+                error.with_hint(format!(
+                    "it has {} meanwhile: `windlass builds status {id}`",
+                    status.state.name()
+                ))
+            }
+            _ => error.with_hint(format!("it may go on: `windlass builds cancel {id}` tries again")),
+        }
     }
 }
 

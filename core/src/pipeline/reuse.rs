@@ -4,6 +4,7 @@ use super::{PipelineOptions, Reuse, Wanted};
 use crate::Result;
 use crate::backend::{Backend, FindScope, FoundImage, Job};
 use crate::dockerfile;
+use crate::error::ErrorKind;
 use crate::output::OutputKind;
 use crate::reference::Reference;
 use crate::request::{BuildRequest, BuiltImage, NamedContext};
@@ -37,13 +38,14 @@ pub(super) fn may_reuse(request: &BuildRequest, options: &PipelineOptions) -> bo
         }
 }
 
-/// Looks for an image of this fingerprint where the outputs want it to be.
+/// Takes an image of this fingerprint, if there is one where the outputs want it to be. One that cannot get
+/// its further references is none: it is built with them.
 pub(super) async fn find(
     backend: &dyn Backend,
     wanted: &Wanted,
     options: &PipelineOptions,
     job: &Job,
-) -> Result<Option<FoundImage>> {
+) -> Result<Option<BuiltImage>> {
     match &wanted.fingerprint_reference {
         Some(reference) if is_findable(&wanted.request) && may_reuse(&wanted.request, options) => {
             let scope = if wanted.request.pushes() { FindScope::Registry } else { FindScope::Store };
@@ -54,26 +56,36 @@ pub(super) async fn find(
                 Ok(None) => step.done(),
                 Err(error) => step.failed(error),
             }
-            found
+            match found? {
+                Some(found) => take(backend, found, wanted, job).await,
+                None => Ok(None),
+            }
         }
         _ => Ok(None),
     }
 }
 
-/// Gives a found image the references that a built one would have got.
-pub(super) async fn take(
+/// Gives a found image the references that a built one would have got; `None` where the backend has no way
+/// to.
+async fn take(
     backend: &dyn Backend,
     found: FoundImage,
     wanted: &Wanted,
     job: &Job,
-) -> Result<BuiltImage> {
+) -> Result<Option<BuiltImage>> {
     let references = wanted.request.tags.clone();
     let missing: Vec<Reference> =
         references.iter().filter(|reference| **reference != found.reference).cloned().collect();
     if !missing.is_empty() {
-        backend.tag(&found, &missing, job).await?;
+        match backend.tag(&found, &missing, job).await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                job.events.warn(format!("{error}: it is built again"));
+                return Ok(None);
+            }
+            tagged => tagged?,
+        }
     }
-    Ok(BuiltImage {
+    Ok(Some(BuiltImage {
         references,
         digest: found.digest,
         image_id: found.image_id,
@@ -82,5 +94,5 @@ pub(super) async fn take(
         reused: true,
         written: Vec::new(),
         metadata: serde_json::Map::new(),
-    })
+    }))
 }

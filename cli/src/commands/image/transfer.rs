@@ -50,7 +50,7 @@ pub(super) async fn push(args: &PushArgs, session: &Session<'_>) -> Result<()> {
     show(&references, &named.image, session)
 }
 
-fn summary(pushed: &PushSummary) -> String {
+pub(super) fn summary(pushed: &PushSummary) -> String {
     let PushSummary { uploaded, uploaded_bytes, mounted, existed, .. } = pushed;
     if uploaded + mounted + existed == 0 {
         return "the registry has this image already".to_owned();

@@ -19,8 +19,14 @@ use crate::request::DockerfileSource;
 struct Service {
     name: &'static str,
     capabilities: Capabilities,
+    /// What submitting ends in.
+    submit: Option<ErrorKind>,
     /// What following a build ends in.
     attach: Option<ErrorKind>,
+    /// An image of any name exists, and cannot get another.
+    found: bool,
+    /// Builds can be stopped; otherwise they have succeeded already.
+    stoppable: bool,
     stops_with_client: bool,
     asked: Mutex<Vec<String>>,
 }
@@ -28,7 +34,16 @@ struct Service {
 impl Service {
     fn new(attach: Option<ErrorKind>) -> Self {
         let capabilities = Capabilities::of([crate::backend::Feature::Store]);
-        Self { name: "far", capabilities, attach, stops_with_client: false, asked: Mutex::default() }
+        Self {
+            name: "far",
+            capabilities,
+            submit: None,
+            attach,
+            found: false,
+            stoppable: true,
+            stops_with_client: false,
+            asked: Mutex::default(),
+        }
     }
 
     fn note(&self, what: &str) {
@@ -70,12 +85,19 @@ impl Backend for Service {
         report
     }
 
-    async fn find(&self, _: &Reference, _: FindScope, _: &Job) -> Result<Option<FoundImage>> {
-        Ok(None)
+    async fn find(&self, reference: &Reference, _: FindScope, _: &Job) -> Result<Option<FoundImage>> {
+        let found = FoundImage {
+            reference: reference.clone(),
+            digest: None,
+            image_id: None,
+            platforms: Vec::new(),
+            in_registry: true,
+        };
+        Ok(self.found.then_some(found))
     }
 
     async fn tag(&self, _: &FoundImage, _: &[Reference], _: &Job) -> Result<()> {
-        Ok(())
+        Err(Error::new(ErrorKind::Unsupported, "no further names"))
     }
 
     async fn plan(&self, _: &BuildRequest, _: &Job) -> Result<Vec<PlannedAction>> {
@@ -104,6 +126,9 @@ impl RemoteBuilds for Service {
 
     async fn submit(&self, _: &BuildRequest, _: &Job) -> Result<Submitted> {
         self.note("submit");
+        if let Some(kind) = self.submit {
+            return Err(Error::new(kind, "no luck"));
+        }
         Ok(Submitted::Started(RemoteBuild { id: BuildId::new("b-1"), targets: vec!["a:1".to_owned()] }))
     }
 
@@ -111,8 +136,18 @@ impl RemoteBuilds for Service {
         Err(Error::new(ErrorKind::Unsupported, "no"))
     }
 
+    async fn registry_names(&self, names: &[Reference], _: &Job) -> Result<Vec<Reference>> {
+        Ok(names.to_vec())
+    }
+
     async fn status(&self, _: &RemoteBuild, _: &Job) -> Result<RemoteStatus> {
-        Err(Error::new(ErrorKind::NotFound, "no"))
+        let succeeded = RemoteStatus {
+            state: RemoteState::Succeeded,
+            word: "DONE".to_owned(),
+            image: Some("r.example.com/a:1".to_owned()),
+            error: None,
+        };
+        if self.stoppable { Err(Error::new(ErrorKind::NotFound, "no")) } else { Ok(succeeded) }
     }
 
     async fn attach(&self, build: &RemoteBuild, _: &Job) -> Result<BuiltImage> {
@@ -135,7 +170,10 @@ impl RemoteBuilds for Service {
     async fn cancel(&self, _: &RemoteBuild, job: &Job) -> Result<()> {
         job.check()?;
         self.note("cancel");
-        Ok(())
+        match self.stoppable {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::InvalidInput, "it has succeeded already")),
+        }
     }
 }
 
@@ -224,4 +262,45 @@ async fn a_detached_build_is_only_submitted() {
     assert_eq!(entry.state, RemoteState::Running);
     let image = resume(service.as_ref(), entry, &pipeline.host, &Job::silent()).await;
     assert_eq!(image.expect("followed").backend, "far");
+}
+
+#[tokio::test]
+async fn a_build_that_ends_while_it_is_stopped_is_noted_as_it_is() {
+    let attach = Some(ErrorKind::Cancelled);
+    let service = Service { stops_with_client: true, stoppable: false, ..Service::new(attach) };
+    let (built, entry, _) = build(service).await;
+    let error = built.expect_err("stopped");
+    assert!(error.hints()[0].contains("has succeeded meanwhile"), "{error:?}");
+    assert_eq!((entry.state, entry.image.as_deref()), (RemoteState::Succeeded, Some("r.example.com/a:1")));
+}
+
+#[tokio::test]
+async fn a_detached_build_goes_to_the_next_backend_where_the_first_is_not_there() {
+    for (kind, passes) in [(ErrorKind::Unavailable, true), (ErrorKind::UnexpectedAnswer, false)] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = std::sync::Arc::new(Service { submit: Some(kind), ..Service::new(None) });
+        let second = std::sync::Arc::new(Service { name: "second", ..Service::new(None) });
+        let pipeline = pipeline(&[&first, &second], directory.path());
+        let detached = pipeline.submit(request(), &PipelineOptions::default(), &Job::silent()).await;
+        match (detached, passes) {
+            (Ok(Detached::Started(started)), true) => {
+                assert_eq!((started.backend.as_str(), started.passed_over.len()), ("second", 1));
+            }
+            (Err(error), false) => assert_eq!((error.kind(), second.asked().as_str()), (kind, "")),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_found_and_cannot_get_its_tags_is_built() {
+    let service = std::sync::Arc::new(Service { found: true, ..Service::new(None) });
+    let directory = tempfile::tempdir().expect("a directory");
+    let pipeline = pipeline(&[&service], directory.path());
+    let untagged = BuildRequest { tags: Vec::new(), ..request() };
+    let options = PipelineOptions { reuse: crate::pipeline::Reuse::Always, explain: false };
+    let report = pipeline.build(untagged, &options, &Job::silent()).await.expect("found");
+    assert_eq!((report.image.reused, service.asked().as_str()), (true, ""));
+    let report = pipeline.build(request(), &options, &Job::silent()).await.expect("built");
+    assert_eq!((report.image.reused, service.asked().as_str()), (false, "submit attach:b-1"));
 }
