@@ -1,5 +1,6 @@
 //! The build context as one archive.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -7,7 +8,7 @@ use serde::Serialize;
 use super::{ArchiveSettings, Compressor, Member, TarEntry, TarKind, TarWriter};
 use crate::Result;
 use crate::backend::Job;
-use crate::context::{Context, Entry, EntryKind};
+use crate::context::{Context, Entry, EntryKind, EntrySource};
 use crate::events::Unit;
 
 /// What [`pack`] wrote.
@@ -37,7 +38,8 @@ pub enum MemberNames {
 /// Writes what [`Context::list_to_send`] gives as one archive.
 ///
 /// Members are sorted by path, belong to 0:0, and have the permission bits of their entries;
-/// directories are members of their own. The bytes depend on the entries and the settings alone.
+/// directories are members of their own. Files that are one file on disk are one in the archive: all but
+/// the first are hard links. The bytes depend on the entries and the settings alone.
 /// Blocking; compresses on all cores.
 ///
 /// # Errors
@@ -91,10 +93,14 @@ fn write(
     let out = Counter { inner: out, written: 0 };
     let compressor = Compressor::new(out, settings.compression).map_err(super::write_error)?;
     let mut tar = TarWriter::new(compressor);
-    let member = |entry| Member {
-        header: tar_entry(entry, names, settings),
-        content: Some((context, entry)).filter(|(_, entry)| entry.is_file()),
-        hash: None,
+    let firsts = first_names(entries);
+    let member = |entry| {
+        let first = first_name(entry, entries, &firsts);
+        Member {
+            header: tar_entry(entry, first, names, settings),
+            content: Some((context, entry)).filter(|(_, entry)| entry.is_file() && first.is_none()),
+            hash: None,
+        }
     };
     super::write_tree(entries, member, &mut tar, job, progress)?;
     let mut out = tar.finish().and_then(Compressor::finish).map_err(super::write_error)?;
@@ -102,17 +108,45 @@ fn write(
     Ok(out.written)
 }
 
-fn tar_entry(entry: &Entry, names: MemberNames, settings: &ArchiveSettings) -> TarEntry {
-    let path = match names {
+/// Where in the list each file on disk comes first, by its number there.
+fn first_names(entries: &[Entry]) -> HashMap<u64, u32> {
+    let mut firsts = HashMap::new();
+    for (place, entry) in (0..).zip(entries) {
+        if let (EntryKind::File { .. }, EntrySource::Disk(state)) = (&entry.kind, &entry.source) {
+            firsts.entry(state.inode).or_insert(place);
+        }
+    }
+    firsts
+}
+
+/// The entry whose further name this one is.
+fn first_name<'a>(entry: &Entry, entries: &'a [Entry], firsts: &HashMap<u64, u32>) -> Option<&'a Entry> {
+    let (EntryKind::File { .. }, EntrySource::Disk(state)) = (&entry.kind, &entry.source) else {
+        return None;
+    };
+    let first = entries.get(*firsts.get(&state.inode)? as usize)?;
+    let EntrySource::Disk(other) = &first.source else { return None };
+    (first.path != entry.path && other.device == state.device && other.size_bytes == state.size_bytes)
+        .then_some(first)
+}
+
+fn tar_entry(
+    entry: &Entry,
+    first: Option<&Entry>,
+    names: MemberNames,
+    settings: &ArchiveSettings,
+) -> TarEntry {
+    let name = |entry: &Entry| match names {
         MemberNames::Plain => entry.path.as_bytes().to_vec(),
         MemberNames::DotSlash => [b"./", entry.path.as_bytes()].concat(),
     };
-    let kind = match &entry.kind {
-        EntryKind::Directory => TarKind::Directory,
-        EntryKind::File { size_bytes } => TarKind::File { size_bytes: *size_bytes },
-        EntryKind::Symlink { target } => TarKind::Symlink { target: target.clone() },
+    let kind = match (first, &entry.kind) {
+        (Some(first), _) => TarKind::HardLink { target: name(first) },
+        (None, EntryKind::Directory) => TarKind::Directory,
+        (None, EntryKind::File { size_bytes }) => TarKind::File { size_bytes: *size_bytes },
+        (None, EntryKind::Symlink { target }) => TarKind::Symlink { target: target.clone() },
     };
-    TarEntry { mtime: settings.mtime(entry.mtime), ..TarEntry::new(path, kind, entry.mode) }
+    TarEntry { mtime: settings.mtime(entry.mtime), ..TarEntry::new(name(entry), kind, entry.mode) }
 }
 
 struct Counter<W> {
@@ -227,6 +261,28 @@ mod tests {
             reader.next_member().expect("intact");
             let member = reader.next_member().expect("intact").expect("run.sh");
             assert_eq!(member.entry.mtime, expected);
+        }
+    }
+
+    #[test]
+    fn one_file_on_disk_is_one_in_the_archive() {
+        let (directory, context) = sample();
+        fs::hard_link(directory.path().join("run.sh"), directory.path().join("src/run")).expect("linked");
+        let entries = context.list(&Job::silent()).expect("listed");
+        for (names, target) in [(MemberNames::Plain, "run.sh"), (MemberNames::DotSlash, "./run.sh")] {
+            let mut packed = Vec::new();
+            let settings = settings(Compression::None);
+            pack_entries(&context, &entries, names, &settings, &Job::silent(), &mut packed).expect("packed");
+            // As written, which our own reader cleans.
+            let mut links = tar::Archive::new(packed.as_slice());
+            let links = links.entries().expect("a tar").map(|entry| {
+                let entry = entry.expect("intact");
+                entry
+                    .link_name_bytes()
+                    .filter(|_| entry.header().entry_type().is_hard_link())
+                    .map(|n| n.to_vec())
+            });
+            assert_eq!(links.flatten().collect::<Vec<_>>(), [target.as_bytes()]);
         }
     }
 
