@@ -6,6 +6,8 @@ use windlass_core::ErrorKind::{
 use windlass_core::backend::Feature;
 use windlass_tests::scenario::{NamedContext, Scenario, at, only, scenario};
 
+use crate::suite::ANY_REMOTE;
+
 /// The scenarios of this file.
 pub(crate) fn scenarios() -> Vec<Scenario> {
     [dockerfiles(), copies(), bases(), runs()].concat()
@@ -167,6 +169,7 @@ fn runs() -> Vec<Scenario> {
         scenario("run_is_refused_before_anything_is_fetched")
             .dockerfile("FROM {registry}/none/such:1\nENV A=1\nRUN make \\\n  all\n")
             .fails_on("oci", Unsupported, &["RUN", "Dockerfile:3", "RUN make", "docker"])
+            .fails_on(ANY_REMOTE, BuildFailed, &["RUN", "Dockerfile:3", "RUN make"])
             .fails_on("docker", NotFound, &["none/such:1"]),
         scenario("run_that_fails")
             .dockerfile("FROM {busybox}\nRUN echo first && echo the last words >&2 && exit 7\n")

@@ -3,6 +3,8 @@
 use windlass_core::ErrorKind;
 use windlass_tests::scenario::{Scenario, only, scenario};
 
+use crate::suite::ANY_REMOTE;
+
 /// The scenarios of this file.
 pub(crate) fn scenarios() -> Vec<Scenario> {
     [patterns(), files(), traps()].concat()
@@ -175,6 +177,8 @@ fn traps() -> Vec<Scenario> {
                 ErrorKind::InvalidDockerfile,
                 &["secret.txt", ".dockerignore", ".dockerignore:3", "*.txt", "COPY secret.txt /"],
             )
+            // The service sees the ignore file, and not what was left out for it.
+            .fails_on(ANY_REMOTE, ErrorKind::BuildFailed, &["secret.txt", "COPY secret.txt /"])
             .fails_on(
                 "docker",
                 ErrorKind::InvalidDockerfile,

@@ -13,12 +13,15 @@ use windlass_core::backend_registry::{BackendOptions, BackendRegistry, BackendSe
 use windlass_core::context::{Context, ContextSettings};
 use windlass_core::credentials::CredentialSettings;
 use windlass_core::events::{Event, EventSink, Events};
+use windlass_core::output::Output;
 use windlass_core::pipeline::{BuildReport, Pipeline, PipelineOptions};
 use windlass_core::registry::{RegistryClient, RegistrySettings};
 use windlass_core::request::{BuildRequest, DockerfileSource, NamedContext as CoreContext};
 use windlass_core::{Error, ErrorKind, Result, ResultExt as _};
 use windlass_tests::scenario::{NamedContext, Scenario};
+use windlass_tests::service::{image_builder, runtime_api};
 
+use crate::suite::REMOTE;
 use crate::world::World;
 
 /// A backend with everything around it that a program would give it.
@@ -64,6 +67,38 @@ impl Setup {
         Self { backend: "docker", ..Self::oci(root) }.option("docker-host", docker_host)
     }
 
+    /// A backend of a build service, on the service that is up; waits are short.
+    pub(crate) fn remote(world: &World, root: &Path, backend: &'static str) -> Self {
+        let services = world.remote();
+        let (environment, options): (Vec<_>, &[_]) = match backend {
+            "runtime-api" => (
+                vec![
+                    ("RUNTIME_API_URL", services.runtime_api.url().to_owned()),
+                    ("RUNTIME_API_KEY", runtime_api::API_KEY.to_owned()),
+                ],
+                &[("poll-first", "10ms"), ("poll-longest", "40ms")],
+            ),
+            _ => (
+                vec![
+                    ("TOGETHER_BASE_URL", services.image_builder.url().to_owned()),
+                    ("TOGETHER_API_KEY", image_builder::API_KEY.to_owned()),
+                ],
+                &[("reconnect-first-wait", "10ms"), ("reconnect-longest-wait", "40ms")],
+            ),
+        };
+        let setup = Self { backend, environment, ..Self::oci(root) };
+        options.iter().fold(setup, |setup, (name, value)| setup.option(name, *value))
+    }
+
+    /// The backend of this type, on what is up for it.
+    pub(crate) fn of(world: &World, root: &Path, backend: &'static str) -> Self {
+        match backend {
+            "oci" => Self::oci(root),
+            "docker" => Self::docker(root, &world.classic),
+            remote => Self::remote(world, root, remote),
+        }
+    }
+
     /// Sets one option of the backend.
     pub(crate) fn option(mut self, name: &'static str, value: impl Into<toml::Value>) -> Self {
         self.options.push((name, value.into()));
@@ -75,8 +110,11 @@ impl Rig {
     /// Sets the backend up. Nothing is reached for yet.
     pub(crate) fn new(root: &Path, setup: Setup) -> Result<Self> {
         let host = Arc::new(host(root, &setup)?);
-        let registry =
-            BackendRegistry::new().with(windlass_oci::backend_type()).with(windlass_docker::backend_type());
+        let registry = BackendRegistry::new()
+            .with(windlass_oci::backend_type())
+            .with(windlass_docker::backend_type())
+            .with(windlass_runtime_api::backend_type())
+            .with(windlass_image_builder::backend_type());
         let table = setup.options.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         let backend = registry.create(
             setup.backend,
@@ -105,6 +143,20 @@ impl Rig {
         options: &PipelineOptions,
     ) -> Result<BuildReport> {
         world.runtime.block_on(self.pipeline.build(request, options, &self.job))
+    }
+
+    /// Names the image, builds it into the registry, and gives its reference there. A service has a place of its own
+    /// for its images.
+    pub(crate) fn push(&self, world: &World, mut request: BuildRequest, name: &str) -> Result<String> {
+        let backend = self.backend.name();
+        let tag = match REMOTE.contains(&backend) {
+            true => format!("{}:suite", name.replace(['/', ':'], "-")),
+            false => format!("{}/{name}:{backend}", world.registry),
+        };
+        request.tags = vec![tag.parse()?];
+        request.outputs = vec![Output::push()];
+        let image = self.build(world, request)?.image;
+        Ok(image.references.first().map(ToString::to_string).unwrap_or_default())
     }
 
     /// Writes the files of a scenario and makes the request that it is, with outputs still to be said.

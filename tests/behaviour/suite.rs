@@ -8,16 +8,25 @@ use libtest_mimic::{Completion, Failed, Trial};
 use windlass_core::backend::Feature;
 use windlass_core::output::{Destination, Output, OutputKind};
 use windlass_core::request::BuildRequest;
-use windlass_core::{Error, Result};
+use windlass_core::{Error, ErrorKind, Result};
 use windlass_tests::image_check::{Ignoring, Image, Platform, compare};
-use windlass_tests::scenario::{Difference, NamedContext, Scenario};
+use windlass_tests::scenario::{Difference, Failure, NamedContext, Scenario};
 
 use crate::left_over;
 use crate::rig::{Rig, Setup, shown};
 use crate::world::World;
 
 /// The backends, by their type names.
-pub(crate) const BACKENDS: [&str; 2] = ["oci", "docker"];
+pub(crate) const BACKENDS: [&str; 4] = ["oci", "docker", "runtime-api", "image-builder"];
+/// Those that build here.
+pub(crate) const LOCAL: [&str; 2] = ["oci", "docker"];
+/// Those that build on a service. The services of the tests build with `oci`.
+pub(crate) const REMOTE: [&str; 2] = ["runtime-api", "image-builder"];
+
+/// What a scenario calls all of these together.
+pub(crate) const ANY_REMOTE: &str = "remote";
+/// What the services of the tests build with.
+const BUILDER: &str = "oci";
 
 /// What became of a scenario on a backend.
 enum Built {
@@ -25,8 +34,8 @@ enum Built {
     Images(Vec<Image>, Vec<String>),
     /// The error, and what was left behind.
     Refused(Error, Vec<String>),
-    /// The backend lacks this.
-    Lacks(Feature),
+    /// The backend lacks something; in words.
+    Lacks(String),
     /// The test itself could not do its work.
     Broken(String),
 }
@@ -50,7 +59,7 @@ pub(crate) fn trials(world: &Arc<World>, scenarios: Vec<Scenario>) -> Vec<Trial>
             trials.push(Trial::ignorable_test(format!("{backend}::{name}"), move || case.check(backend)));
         }
         if comparable {
-            trials.push(Trial::ignorable_test(format!("same::{name}"), move || case.compare()));
+            trials.push(Trial::ignorable_test(format!("same::{name}"), move || case.compare(&REMOTE)));
         }
     }
     trials
@@ -69,12 +78,15 @@ impl Case {
         for backend in backends {
             match self.check(backend) {
                 Ok(Completion::Completed) => {}
+                // What a service cannot be told is no reason not to look at the others.
+                Ok(_) if REMOTE.contains(backend) => {}
                 Ok(ignored) => return Ok(ignored),
                 Err(failed) => wrong.push(format!("{backend}: {}", failed.message().unwrap_or_default())),
             }
         }
+        let remote: Vec<_> = REMOTE.into_iter().filter(|backend| backends.contains(backend)).collect();
         if backends.len() > 1
-            && let Err(failed) = self.compare()
+            && let Err(failed) = self.compare(&remote)
         {
             wrong.push(failed.message().unwrap_or_default().to_owned());
         }
@@ -87,8 +99,8 @@ impl Case {
 
     /// Holds what a backend made against what the scenario says.
     fn check(&self, backend: &'static str) -> Result<Completion, Failed> {
-        let objections = match (self.built(backend), self.scenario.failure(backend)) {
-            (Built::Lacks(feature), _) => return Ok(lacks(backend, *feature)),
+        let objections = match (self.built(backend), self.failure(backend)) {
+            (Built::Lacks(what), _) => return Ok(Completion::ignored_with(what.clone())),
             (Built::Broken(reason), _) => vec![reason.clone()],
             (Built::Images(images, warnings), None) => self.objections(backend, images, warnings),
             (Built::Images(..), Some(_)) => vec!["it made an image, but it should fail".to_owned()],
@@ -110,8 +122,22 @@ impl Case {
         if objections.is_empty() { Ok(Completion::Completed) } else { Err(objections.join("\n").into()) }
     }
 
+    /// How this backend must fail. What a service could not build has failed, whatever the reason was there, and says
+    /// what its builder said; what is wrong with the request itself never gets there.
+    fn failure(&self, backend: &str) -> Option<Failure> {
+        let of = |name| self.scenario.failures.iter().find(|failure| failure.backend == Some(name));
+        let remote = REMOTE.contains(&backend);
+        if remote && let Some(own) = of(backend).or_else(|| of(ANY_REMOTE)) {
+            return Some(own.clone());
+        }
+        let failure = self.scenario.failure(if remote { BUILDER } else { backend })?;
+        let there = remote && failure.kind != ErrorKind::InvalidInput;
+        Some(Failure { kind: if there { ErrorKind::BuildFailed } else { failure.kind }, ..failure.clone() })
+    }
+
     fn objections(&self, backend: &str, images: &[Image], warnings: &[String]) -> Vec<String> {
-        let ours = |only: &Option<&str>| only.is_none_or(|only| only == backend);
+        let builder = if REMOTE.contains(&backend) { BUILDER } else { backend };
+        let ours = |only: &Option<&str>| only.is_none_or(|only| only == backend || only == builder);
         let expectations = self.scenario.expectations.iter().filter(|(only, _)| ours(only));
         let wrong = expectations
             .flat_map(|(_, expectation)| images.iter().filter_map(|image| expectation.objection(image)));
@@ -123,17 +149,36 @@ impl Case {
             .collect()
     }
 
-    /// Compares what the two backends made, platform by platform, or how they failed. A difference that the scenario
-    /// names but that is not there speaks against it as well.
-    fn compare(&self) -> Result<Completion, Failed> {
-        for backend in BACKENDS {
-            if let Built::Lacks(feature) = self.built(backend) {
-                return Ok(lacks(backend, *feature));
+    /// Compares what the backends made that build here, and these that do not: platform by platform, or how they failed.
+    fn compare(&self, remote: &[&'static str]) -> Result<Completion, Failed> {
+        let mut wrong: Vec<String> = remote.iter().flat_map(|backend| self.compare_remote(backend)).collect();
+        for backend in LOCAL {
+            if let (Built::Lacks(what), true) = (self.built(backend), wrong.is_empty()) {
+                return Ok(Completion::ignored_with(what.clone()));
             }
         }
+        wrong.extend(self.compare_local());
+        if wrong.is_empty() { Ok(Completion::Completed) } else { Err(wrong.join("\n").into()) }
+    }
+
+    /// What a service built from what it was sent must be what its builder makes here, to the second.
+    fn compare_remote(&self, backend: &'static str) -> Vec<String> {
+        let (Built::Images(here, _), Built::Images(there, _)) = (self.built(BUILDER), self.built(backend))
+        else {
+            // How a backend fails, or why it cannot, is a test of its own.
+            return Vec::new();
+        };
+        let pairs = here.iter().zip(there);
+        let differences = pairs.flat_map(|(here, there)| compare(here, there, &Ignoring::default()));
+        differences.map(|difference| format!("{backend}: {difference}")).collect()
+    }
+
+    /// Compares two builders that have nothing in common. A difference that the scenario names but that is not there
+    /// speaks against it as well.
+    fn compare_local(&self) -> Vec<String> {
         let named = &self.scenario.differs;
         let mut wrong = Vec::new();
-        match BACKENDS.map(|backend| self.built(backend)) {
+        match LOCAL.map(|backend| self.built(backend)) {
             [Built::Images(left, _), Built::Images(right, _)] => {
                 let differences = |named: &[Difference]| -> Vec<String> {
                     let ignoring = self.ignoring(named);
@@ -155,7 +200,7 @@ impl Case {
             _ if named.iter().any(|one| one.place.is_empty()) => {}
             _ => wrong.push("only one of them makes an image".to_owned()),
         }
-        if wrong.is_empty() { Ok(Completion::Completed) } else { Err(wrong.join("\n").into()) }
+        wrong
     }
 
     fn ignoring(&self, named: &[Difference]) -> Ignoring {
@@ -192,8 +237,21 @@ fn different_errors(left: &Error, right: &Error, named: &[Difference]) -> Vec<St
     wrong.collect()
 }
 
-fn lacks(backend: &str, feature: Feature) -> Completion {
-    Completion::ignored_with(format!("{backend} lacks `{}`", feature.label()))
+/// The first thing that a backend lacks for this, or the service behind it.
+fn lacking(rig: &Rig, scenario: &Scenario, request: &BuildRequest) -> Option<String> {
+    let backend = rig.backend.name();
+    let asked = request.needs().into_iter().map(|(feature, _)| feature);
+    let needed: Vec<Feature> = scenario.needs.iter().copied().chain(asked).collect();
+    if let Some(feature) = needed.iter().find(|feature| !rig.backend.capabilities().has(**feature)) {
+        return Some(format!("{backend} lacks `{}`", feature.label()));
+    }
+    if REMOTE.contains(&backend) && scenario.options.source_date_epoch.is_some() {
+        return Some(format!("{backend} lacks a word for `SOURCE_DATE_EPOCH`"));
+    }
+    let of_builder = (windlass_oci::backend_type().capabilities)();
+    let feature =
+        needed.into_iter().filter(|_| REMOTE.contains(&backend)).find(|feature| !of_builder.has(*feature))?;
+    Some(format!("the service of the tests behind {backend} lacks `{}`", feature.label()))
 }
 
 fn build(world: &World, scenario: &Scenario, backend: &'static str) -> Built {
@@ -206,18 +264,11 @@ fn build(world: &World, scenario: &Scenario, backend: &'static str) -> Built {
         Ok(rig) => rig,
         Err(error) => return Built::Broken(shown(&error)),
     };
-    let result = rig.request(world, scenario).map(|request| place(world, scenario, backend, &root, request));
-    let result = match result {
-        Ok((request, place)) => {
-            let lacking =
-                scenario.needs.iter().copied().chain(request.needs().into_iter().map(|(feature, _)| feature));
-            if let Some(feature) =
-                lacking.into_iter().find(|feature| !rig.backend.capabilities().has(*feature))
-            {
-                return Built::Lacks(feature);
-            }
-            rig.build(world, request).map(|_| place)
-        }
+    let result = match rig.request(world, scenario) {
+        Ok(request) => match lacking(&rig, scenario, &request) {
+            Some(what) => return Built::Lacks(what),
+            None => make(world, scenario, &rig, request),
+        },
         Err(error) => Err(error),
     };
     match result {
@@ -232,11 +283,12 @@ fn build(world: &World, scenario: &Scenario, backend: &'static str) -> Built {
     }
 }
 
-fn setup(world: &World, scenario: &Scenario, backend: &str, root: &Path) -> Setup {
+fn setup(world: &World, scenario: &Scenario, backend: &'static str, root: &Path) -> Setup {
     match backend {
         "oci" if scenario.failure(backend).is_some() => Setup::oci(root),
         // Base images are downloaded once for all.
         "oci" => Setup { cache_dir: world.directory("oci-cache"), ..Setup::oci(root) },
+        remote if REMOTE.contains(&remote) => Setup::remote(world, root, remote),
         _ if wants_containerd(scenario) => Setup::docker(root, &world.containerd),
         _ => Setup::docker(root, &world.classic),
     }
@@ -257,17 +309,12 @@ enum Place {
     Registry(String),
 }
 
-/// Says where the image shall go: into an archive where the backend can, else into the registry.
-fn place(
-    world: &World,
-    scenario: &Scenario,
-    backend: &str,
-    root: &Path,
-    mut request: BuildRequest,
-) -> (BuildRequest, Place) {
-    if backend == "oci" || wants_containerd(scenario) {
-        let archive = root.join("out").join("image.tar");
-        let _ = std::fs::create_dir(root.join("out"));
+/// Builds into an archive where the backend can, else into the registry.
+fn make(world: &World, scenario: &Scenario, rig: &Rig, mut request: BuildRequest) -> Result<Place> {
+    let backend = rig.backend.name();
+    if backend == "oci" || backend == "docker" && wants_containerd(scenario) {
+        let archive = rig.root.join("out").join("image.tar");
+        let _ = std::fs::create_dir(rig.root.join("out"));
         let mut output = Output {
             kind: OutputKind::Oci,
             destination: Some(Destination::Path(archive.clone())),
@@ -277,12 +324,9 @@ fn place(
             output.attributes.insert("rewrite-timestamp".to_owned(), "true".to_owned());
         }
         request.outputs = vec![output];
-        return (request, Place::Archive(archive));
+        return rig.build(world, request).map(|_| Place::Archive(archive));
     }
-    let reference = format!("{}/suite/{}:{backend}", world.registry, scenario.name);
-    request.tags = vec![reference.parse().expect("a reference")];
-    request.outputs = vec![Output::push()];
-    (request, Place::Registry(reference))
+    rig.push(world, request, &format!("suite/{}", scenario.name)).map(Place::Registry)
 }
 
 impl Place {

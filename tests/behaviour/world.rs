@@ -1,13 +1,15 @@
 //! What all tests of a run share: the addresses of the services, a directory, the threads of the library.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Failed, Trial};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use windlass_tests::scenario::Places;
-use windlass_tests::service::{Absent, from_environment, variables};
+use windlass_tests::service::{
+    Absent, Builder, ImageBuilder, RuntimeApi, from_environment, image_builder, runtime_api, variables,
+};
 
 /// The surroundings of the whole run.
 #[derive(Debug)]
@@ -22,7 +24,17 @@ pub(crate) struct World {
     pub bases: PathBuf,
     /// Where the library's asynchronous code runs.
     pub runtime: Runtime,
+    remote: OnceLock<Remote>,
     directory: TempDir,
+}
+
+/// The build services, which really build.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    /// The one of the backend `runtime-api`.
+    pub runtime_api: RuntimeApi,
+    /// The one of the backend `image-builder`.
+    pub image_builder: ImageBuilder,
 }
 
 impl World {
@@ -34,8 +46,23 @@ impl World {
             containerd: from_environment(variables::DOCKER_HOST_CONTAINERD)?,
             bases: from_environment(variables::BASES)?.into(),
             runtime: Runtime::new().expect("threads"),
+            remote: OnceLock::new(),
             directory: tempfile::tempdir().expect("a temporary directory"),
         }))
+    }
+
+    /// The build services, started by the first test that needs one.
+    pub(crate) fn remote(&self) -> &Remote {
+        self.remote.get_or_init(|| {
+            let builder = Builder::new(&self.directory("services")).expect("a builder");
+            let runtime_api = RuntimeApi::start(runtime_api::Habits::building(&builder, &self.registry));
+            let image_builder =
+                ImageBuilder::start(image_builder::Habits::building(&builder, &self.registry));
+            Remote {
+                runtime_api: runtime_api.expect("a port"),
+                image_builder: image_builder.expect("a port"),
+            }
+        })
     }
 
     /// A directory of its own for one test, removed with the rest at the end of the run.

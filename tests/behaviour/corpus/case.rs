@@ -16,7 +16,11 @@ use windlass_tests::scenario::{
 };
 
 use super::made::Made;
-use crate::suite::BACKENDS;
+use crate::suite::{BACKENDS, LOCAL};
+
+/// The areas that are about the context, which is what is sent to a service. The services of the tests build with `oci`:
+/// what they make of the rest shows nothing that it does not show itself.
+const ON_SERVICES: [&str; 5] = ["chmod", "copy", "directives", "errors", "fs-traps"];
 
 /// `case.toml`; all of it may be left out.
 #[derive(Debug, Default, Deserialize)]
@@ -89,7 +93,11 @@ struct Differs {
 pub(super) fn read(directory: &Path, name: &str) -> Result<(Scenario, &'static [&'static str]), Failed> {
     let text = fs::read_to_string(directory.join("case.toml")).unwrap_or_default();
     let file: File = toml::from_str(&text).map_err(|error| format!("`case.toml`: {error}"))?;
-    let backends = if file.alone.is_some() { &BACKENDS[..1] } else { &BACKENDS[..] };
+    let backends = match file.alone {
+        Some(_) => &BACKENDS[..1],
+        None if ON_SERVICES.iter().any(|area| name.starts_with(&format!("{area}::"))) => &BACKENDS[..],
+        None => &LOCAL[..],
+    };
     if file.alone.is_some() && file.expect.is_empty() && file.fails.is_none() {
         return Err("a case that is compared with nothing must say what it expects".into());
     }
