@@ -5,10 +5,12 @@
 
 mod bad_days;
 mod forms;
+mod image_builder;
 mod images;
 mod ledger;
 mod refusals;
 mod rig;
+mod snapshots;
 
 use std::process::ExitCode;
 
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
         refusals::trials(&rig),
         ledger::trials(&rig),
         images::trials(&rig),
+        snapshots::trials(&rig),
+        image_builder::trials(&rig),
     ];
     libtest_mimic::run(&arguments, parts.into_iter().flatten().collect()).exit_code()
 }

@@ -157,6 +157,18 @@ impl Background {
         Ok(status.code().is_none())
     }
 
+    /// Sends it a signal, such as `-INT`.
+    ///
+    /// # Errors
+    /// If it cannot be sent.
+    pub fn send(&self, signal: &str) -> Result<(), Failed> {
+        let id = self.0.as_ref().ok_or("it has ended")?.id().to_string();
+        match Command::new("kill").args([signal, &id]).status()?.success() {
+            true => Ok(()),
+            false => Err(format!("could not send {signal}").into()),
+        }
+    }
+
     /// Sends it a signal, such as `-TERM`, and waits for its end.
     ///
     /// # Errors

@@ -54,8 +54,9 @@ pub(crate) fn refuse(request: &BuildRequest) -> Result<()> {
 
 /// Says what has no effect.
 pub(crate) fn warn(request: &BuildRequest, job: &Job) {
-    if request.pull {
-        job.events.warn("`--pull` cannot be told to the service: it keeps to its own rules");
+    let asked = [(request.pull, "--pull"), (request.source_date_epoch.is_some(), "SOURCE_DATE_EPOCH")];
+    for (_, what) in asked.iter().filter(|(asked, _)| *asked) {
+        job.events.warn(format!("`{what}` cannot be told to the service: it keeps to its own rules"));
     }
 }
 
