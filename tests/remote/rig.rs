@@ -23,6 +23,11 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
+    /// The program.
+    pub(crate) fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
     /// A test with a service of its own.
     pub(crate) fn trial(
         &self,

@@ -7,13 +7,15 @@ use std::path::Path;
 
 use bollard::Docker;
 use bollard::models::ImageInspect;
-use bollard::query_parameters::{ImportImageOptions, PushImageOptionsBuilder, TagImageOptionsBuilder};
+use bollard::query_parameters::{
+    ImportImageOptions, PushImageOptionsBuilder, RemoveImageOptions, TagImageOptionsBuilder,
+};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::io::ReaderStream;
 use windlass_core::Result;
 use windlass_core::backend::{FoundImage, Job};
-use windlass_core::backend_registry::Host;
+use windlass_core::backend_registry::{BackendSetup, Host};
 use windlass_core::digest::Digest;
 use windlass_core::error::{Error, ErrorKind, ResultExt};
 use windlass_core::events::Unit;
@@ -62,6 +64,14 @@ impl Engine {
     /// not; `Unsupported` for `ssh://`.
     pub fn of(host: &Host) -> Result<Self> {
         Self::connect(Endpoint::resolve(&Surroundings::new(&Config::default(), host))?)
+    }
+
+    /// The engine of a backend of this type with these options.
+    ///
+    /// # Errors
+    /// As for [`Engine::of`]; `InvalidConfig` for the options.
+    pub fn of_backend(setup: &BackendSetup) -> Result<Self> {
+        Self::connect(Endpoint::resolve(&Surroundings::new(&Config::read(setup)?, &setup.host))?)
     }
 
     /// Gets ready to talk to an engine; sends nothing yet.
@@ -237,6 +247,23 @@ impl Engine {
             }
             archive.flush().await.or_error(ErrorKind::LocalIo, || "could not write the image archive")?;
             Ok(size_bytes)
+        })
+        .await
+    }
+
+    /// Takes a reference off an image of the store; one that has no other goes. Says whether there was one.
+    ///
+    /// # Errors
+    /// As for [`Engine::ping`].
+    pub async fn remove(&self, reference: &Reference, job: &Job) -> Result<bool> {
+        let name = reference.to_string();
+        let answer = self.docker.remove_image(&name, None::<RemoveImageOptions>, None);
+        job.run(async {
+            match answer.await {
+                Ok(_) => Ok(true),
+                Err(error) if is_absent(&error) => Ok(false),
+                Err(error) => Err(from_engine(format!("could not remove `{name}` from the engine"), error)),
+            }
         })
         .await
     }

@@ -86,16 +86,16 @@ pub(crate) struct CreateArgs {
     pub(crate) built: Option<String>,
 
     /// Name of the Dockerfile [default: CONTEXT/Dockerfile]
-    #[arg(long, value_name = "FILE", requires = "context")]
+    #[arg(long, value_name = "FILE", requires = "context", conflicts_with_all = ["image", "built"])]
     pub(crate) dockerfile: Option<PathBuf>,
     /// Value of an ARG; without a value it is taken from the environment. May be repeated.
-    #[arg(long = "build-arg", value_name = "NAME[=VALUE]", requires = "context")]
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]", requires = "context", conflicts_with_all = ["image", "built"])]
     pub(crate) build_args: Vec<String>,
     /// Platform: `linux/amd64` or `linux/arm64`; an image for another is refused.
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
     /// Builds of the service with the same key share their layers; empty: none does [backend option: cache-key]
-    #[arg(long, value_name = "KEY", requires = "context")]
+    #[arg(long, value_name = "KEY", requires = "context", conflicts_with_all = ["image", "built"])]
     pub(crate) cache_key: Option<String>,
     /// Do not let the service convert the image to Nydus [backend option: nydus]
     #[arg(long, conflicts_with = "built")]

@@ -1,10 +1,12 @@
 //! What every way to a snapshot shares: what is asked for, the registration, the aliases.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
-use windlass_core::backend::Job;
+use windlass_core::backend::{Backend, CheckStatus, Job};
 use windlass_core::backend_registry::Host;
+use windlass_core::context::{Context, warnings};
 use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::reference::Reference;
 
@@ -90,6 +92,22 @@ impl Creation<'_> {
         self.register(image, architecture, None).await
     }
 
+    /// Looks at what will be built, and refuses what could only fail later. Of several backends one may be
+    /// missing: then the next is tried.
+    pub(super) async fn prepare(&self, context: &Context, backends: &[Arc<dyn Backend>]) -> Result<()> {
+        self.step("prepare", async |_| {
+            check(self.order)?;
+            let context = context.clone();
+            let look = move |job: &Job| warnings(&context, &context.list_once(job)?, job);
+            self.job.blocking(look).await?;
+            match backends {
+                [backend] => works(backend.as_ref(), self.job).await,
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
     /// Registers an image and sets the aliases.
     pub(super) async fn register(
         &self,
@@ -147,6 +165,20 @@ fn registered_name(image: &Reference) -> String {
     match (image.tag(), image.digest()) {
         (Some(tag), Some(_)) => format!("{}:{tag}", image.name()),
         _ => image.to_string(),
+    }
+}
+
+/// Refuses a backend that cannot build, before anything is asked of the service.
+async fn works(backend: &dyn Backend, job: &Job) -> Result<()> {
+    let report = backend.check(job).await;
+    job.check()?;
+    match report.items.into_iter().find(|item| item.status == CheckStatus::Bad) {
+        None => Ok(()),
+        Some(item) => {
+            let message = format!("the backend `{}` cannot build: {}", backend.name(), item.what);
+            let error = Error::new(ErrorKind::Unavailable, message).with_source(item.seen);
+            Err(item.hint.into_iter().fold(error, Error::with_hint))
+        }
     }
 }
 

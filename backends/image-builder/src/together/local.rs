@@ -2,12 +2,13 @@
 //! pushes with that credential. The settings of the docker client are neither read for that nor changed.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
-use windlass_core::backend::{Backend, CheckStatus};
+use windlass_core::backend::{Backend, Job};
 use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
 use windlass_core::image::{Descriptor, Image, ImageStore, import_archive, push};
 use windlass_core::output::{Destination, Output, OutputKind};
@@ -25,8 +26,26 @@ use super::uuid::image_name;
 
 /// A credential that ends sooner than this is renewed before the push.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
+/// Removing an image may take so long.
+const REMOVE_LIMIT: Duration = Duration::from_secs(30);
 /// The service of Together's developers, which runs on machines like theirs.
 const LOCAL_ENVIRONMENT: &str = "api.codesandbox.dev";
+
+/// Who keeps what a backend builds where that cannot write an archive itself: a docker engine.
+#[async_trait]
+pub trait ImageKeeper: Send + Sync {
+    /// Writes an image into a file that `docker load` would read.
+    ///
+    /// # Errors
+    /// As the keeper.
+    async fn save(&self, image: &Reference, archive: &Path, job: &Job) -> Result<()>;
+
+    /// Takes the name off an image, and removes what has no other. One that is not there is no error.
+    ///
+    /// # Errors
+    /// As the keeper.
+    async fn remove(&self, image: &Reference, job: &Job) -> Result<()>;
+}
 
 /// What an image is built for where nobody says: amd64, but what this machine is where the service is the
 /// local environment.
@@ -39,7 +58,8 @@ pub fn local_platform(management: &Management, host: &Platform) -> Platform {
 }
 
 impl Creation<'_> {
-    /// Builds on this machine, pushes, and makes a snapshot. The request must say one platform.
+    /// Builds on this machine, pushes, and makes a snapshot. The request must say one platform. With a
+    /// `keeper` the backends build into it, and nothing of the image stays there; else they write archives.
     ///
     /// # Errors
     /// `Unavailable` before anything else if the first backend does not work; `Denied` before the build if the
@@ -48,32 +68,29 @@ impl Creation<'_> {
         &self,
         backends: &[Arc<dyn Backend>],
         pipeline: &Pipeline,
+        keeper: Option<&dyn ImageKeeper>,
         request: BuildRequest,
     ) -> Result<CreatedSnapshot> {
-        self.prepare(&request.context).await?;
-        if let [backend] = backends {
-            self.step("prepare", async |_| works(backend.as_ref(), self).await).await?;
-        }
+        self.prepare(&request.context, backends).await?;
         let name = image_name();
         let credential = self.step("auth", async |_| self.tried_credential(&name).await).await?;
         let (directory, store) = self.scratch()?;
         let archive = directory.path().join("image.tar");
         let image = credential.image(&name)?;
         let platform = request.platforms.first().cloned().unwrap_or_else(|| Architecture::Amd64.platform());
-        let request = BuildRequest {
-            tags: vec![image.clone()],
-            outputs: vec![Output {
+        let output = match keeper {
+            Some(_) => Output::load(),
+            None => Output {
                 kind: OutputKind::Docker,
                 destination: Some(Destination::Path(archive.clone())),
                 attributes: [].into(),
-            }],
-            ..request
+            },
         };
+        let request = BuildRequest { tags: vec![image.clone()], outputs: vec![output], ..request };
         let (built, backend) = self
             .step("build", async |_| {
-                let report = pipeline.build(request, &BUILD_ANEW, self.job).await?;
-                let built = self.take_in(archive, &store, &platform, &image).await?;
-                Ok((built, report.image.backend))
+                let backend = self.build_into(&archive, pipeline, keeper, request, &image).await?;
+                Ok((self.take_in(archive, &store, &platform, &image).await?, backend))
             })
             .await?;
         let architecture = architecture(&store, &built, &image)?;
@@ -87,6 +104,36 @@ impl Creation<'_> {
         let credential = self.management.issue_credential(self.job).await?;
         credential.verify(&credential.image(name)?, &credential.client(self.host)?, self.job).await?;
         Ok(credential)
+    }
+
+    /// Builds into an archive, by way of the keeper if there is one. Gives the name of the backend.
+    async fn build_into(
+        &self,
+        archive: &Path,
+        pipeline: &Pipeline,
+        keeper: Option<&dyn ImageKeeper>,
+        request: BuildRequest,
+        image: &Reference,
+    ) -> Result<String> {
+        let build = async { Ok(pipeline.build(request, &BUILD_ANEW, self.job).await?.image.backend) };
+        let Some(keeper) = keeper else { return build.await };
+        let result = async {
+            let backend = build.await?;
+            keeper.save(image, archive, self.job).await?;
+            Ok(backend)
+        };
+        let result = result.await;
+        // Also where the build failed or was stopped: it may have come as far as the name.
+        let last = self.job.unstopped();
+        let removed = tokio::time::timeout(REMOVE_LIMIT, keeper.remove(image, &last)).await;
+        if !matches!(removed, Ok(Ok(()))) {
+            let why = removed.map_or_else(
+                |_| "no answer".to_owned(),
+                |r| r.map_or_else(|e| e.to_string(), |()| String::new()),
+            );
+            self.job.events.warn(format!("`{image}` may be left in the engine: {why}"));
+        }
+        result
     }
 
     /// Brings what was built into the store, and chooses the image for the platform.
@@ -182,18 +229,4 @@ impl Creation<'_> {
 fn architecture(store: &ImageStore, image: &Descriptor, shown: &Reference) -> Result<Architecture> {
     let platform = Image::load(store, image)?.config.platform();
     Architecture::of(&platform).ok_or_else(|| not_for_snapshots(&format!("`{shown}` is for {platform}")))
-}
-
-/// Refuses a backend that cannot build, before anything is asked of the service.
-async fn works(backend: &dyn Backend, creation: &Creation<'_>) -> Result<()> {
-    let report = backend.check(creation.job).await;
-    creation.job.check()?;
-    match report.items.into_iter().find(|item| item.status == CheckStatus::Bad) {
-        None => Ok(()),
-        Some(item) => {
-            let message = format!("the backend `{}` cannot build: {}", backend.name(), item.what);
-            let error = Error::new(ErrorKind::Unavailable, message).with_source(item.seen);
-            Err(item.hint.into_iter().fold(error, Error::with_hint))
-        }
-    }
 }

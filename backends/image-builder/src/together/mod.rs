@@ -23,7 +23,7 @@ mod wire;
 pub use architecture::{ARCHITECTURE_VARIABLE, Architecture, AskedArchitecture};
 pub use create::{CreatedSnapshot, Creation, SnapshotOrder};
 pub use credential::IssuedCredential;
-pub use local::local_platform;
+pub use local::{ImageKeeper, local_platform};
 pub use management::Management;
 pub use options::{DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE};
 pub use plan::{LOCAL, Way, planned};

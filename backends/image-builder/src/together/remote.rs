@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use windlass_core::backend::Job;
-use windlass_core::context::{Context, warnings};
 use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
 use windlass_core::events::Events;
 use windlass_core::image::{FetchLayers, Image, ImageStore, pull};
@@ -13,7 +12,7 @@ use windlass_core::registry::RegistryClient;
 use windlass_core::request::BuildRequest;
 
 use super::architecture::{Architecture, not_for_snapshots};
-use super::create::{CreatedSnapshot, Creation, check};
+use super::create::{CreatedSnapshot, Creation};
 use super::uuid::image_name;
 
 /// Looking at what was built may take so long: it is only a second opinion.
@@ -32,7 +31,7 @@ impl Creation<'_> {
         pipeline: &Pipeline,
         mut request: BuildRequest,
     ) -> Result<CreatedSnapshot> {
-        self.prepare(&request.context).await?;
+        self.prepare(&request.context, &[]).await?;
         if request.tags.is_empty() {
             request.tags.push(image_name().parse()?);
         }
@@ -43,21 +42,6 @@ impl Creation<'_> {
         };
         let architecture = self.architecture_of(image).await?;
         self.register(image, architecture, Some(report.image.backend)).await
-    }
-
-    /// Looks at what will be sent, and refuses what could only fail later.
-    pub(super) async fn prepare(&self, context: &Context) -> Result<()> {
-        self.step("prepare", async |_| {
-            check(self.order)?;
-            let context = context.clone();
-            self.job
-                .blocking(move |job| {
-                    let entries = context.list_once(job)?;
-                    warnings(&context, &entries, job)
-                })
-                .await
-        })
-        .await
     }
 
     /// What an image in Together's registry is for, as its config says. One that cannot be read is taken for

@@ -13,10 +13,11 @@ use windlass_core::request::{BuildRequest, DockerfileSource};
 use windlass_core::{Error, ErrorKind, Result};
 use windlass_image_builder::TYPE;
 use windlass_image_builder::together::{
-    AskedArchitecture, CreatedSnapshot, Creation, KEY_VARIABLE, Management, SnapshotOrder, Way,
+    AskedArchitecture, CreatedSnapshot, Creation, ImageKeeper, KEY_VARIABLE, Management, SnapshotOrder, Way,
     local_platform, planned,
 };
 
+use super::engine::InEngine;
 use super::management;
 use crate::args::{CreateArgs, Format};
 use crate::commands::backends::{choose, create};
@@ -47,12 +48,16 @@ pub(super) async fn run(args: &CreateArgs, program: &Program) -> Result<()> {
             .await;
     }
     session.output.note(&format!("built by {} ({})", builder.names(), builder.selection.reason));
+    let keeper = builder.keeper(&session)?;
     let created = session
         .work(limit, async |job: &Job| {
             let host = &session.host;
             let creation = Creation { management: &management, host, order: &order, job };
             match way {
-                Way::Local => creation.locally(&builder.backends, &pipeline, request).await,
+                Way::Local => {
+                    let keeper = keeper.as_ref().map(|keeper| keeper as &dyn ImageKeeper);
+                    creation.locally(&builder.backends, &pipeline, keeper, request).await
+                }
                 _ => creation.by_service(&pipeline, request).await,
             }
         })
@@ -121,6 +126,19 @@ impl Builder {
 
     fn names(&self) -> String {
         self.selection.backends.iter().map(|chosen| chosen.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Where an image of this machine is kept on its way.
+    fn keeper(&self, session: &Session<'_>) -> Result<Option<InEngine>> {
+        let keepers = self.selection.backends.iter().map(|chosen| InEngine::of(chosen, session));
+        let mut keepers = keepers.collect::<Result<Vec<_>>>()?;
+        if keepers.iter().any(Option::is_some) && keepers.len() > 1 {
+            let message = "the backend `docker` stands alone here: its image comes out of the engine";
+            return Err(
+                Error::new(ErrorKind::InvalidInput, message).with_hint("name one backend: `--backend`")
+            );
+        }
+        Ok(keepers.pop().flatten())
     }
 
     /// What is built.

@@ -2,6 +2,7 @@
 
 mod aliases;
 mod create;
+mod engine;
 mod list;
 
 use windlass_core::Result;
