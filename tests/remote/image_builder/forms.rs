@@ -51,7 +51,7 @@ fn names(rig: &Rig) -> Vec<Trial> {
                 ],
             )?;
             let members = submission.members();
-            let expected = [("Dockerfile".to_owned(), 0o644, 31), ("hello.txt".to_owned(), 0o644, 6)];
+            let expected = [("Dockerfile".to_owned(), 0o644, 30), ("hello.txt".to_owned(), 0o644, 6)];
             same("members", members, expected.to_vec())?;
             same(
                 "lines",
