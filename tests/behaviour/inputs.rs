@@ -16,9 +16,10 @@ use windlass_tests::service::http::{Answer, listen};
 use crate::left_over;
 use crate::outputs::run;
 use crate::rig::{Rig, Setup, shown};
+use crate::suite::{BACKENDS, LOCAL};
 use crate::world::World;
 
-/// The tests of this file: each builds on both backends and compares.
+/// The tests of this file: each builds on all backends and compares.
 pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
     vec![
         world.trial("same::dockerfile_outside_the_context", dockerfile_outside),
@@ -34,32 +35,57 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
     ]
 }
 
-/// Builds the request that `make` gives for a directory, on both backends, and expects equal images that are so.
-fn both(
+/// Builds the request that `make` gives for a directory, on all backends, and expects equal images that are so.
+fn all(
     world: &World,
     root: &Path,
     make: impl Fn(&Path) -> Result<BuildRequest, Failed>,
     expected: &[Expectation],
 ) -> Result<(), Failed> {
-    let mut images = Vec::new();
-    for backend in ["oci", "docker"] {
+    all_but(world, root, make, expected, &[])
+}
+
+/// The same, where the images of a backend differ from ours in these paths, for the reason that the caller gives.
+fn all_but(
+    world: &World,
+    root: &Path,
+    make: impl Fn(&Path) -> Result<BuildRequest, Failed>,
+    expected: &[Expectation],
+    different: &[(&str, &'static str)],
+) -> Result<(), Failed> {
+    let mut wrong = Vec::new();
+    let mut ours = None;
+    for backend in BACKENDS {
         let root = root.join(backend);
         fs::create_dir_all(root.join("context"))?;
-        let setup = if backend == "oci" { Setup::oci(&root) } else { Setup::docker(&root, &world.classic) };
-        let rig = Rig::new(&root, setup).map_err(|error| shown(&error))?;
-        let mut request = make(&root.join("context"))?;
+        let rig = Rig::new(&root, Setup::of(world, &root, backend)).map_err(|error| shown(&error))?;
+        let request = make(&root.join("context"))?;
         let before = left_over::files(&root.join("context"));
         let name = root.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-        let tag = format!("{}/inputs/{name}:{backend}", world.registry);
-        request.tags = vec![tag.parse()?];
-        request.outputs = vec![Output::push()];
-        rig.build(world, request).map_err(|error| format!("{backend}: {}", shown(&error)))?;
+        let reference = rig
+            .push(world, request, &format!("inputs/{name}"))
+            .map_err(|error| format!("{backend}: {}", shown(&error)))?;
         assert_eq!(left_over::files(&root.join("context")), before, "{backend} changed the context");
-        images.push(Image::from_registry(&tag, &Platform::amd64())?);
+        let image = Image::from_registry(&reference, &Platform::amd64())?;
+        let mut found: Vec<String> = expected.iter().filter_map(|one| one.objection(&image)).collect();
+        if let Some(ours) = &ours {
+            let paths: Vec<_> =
+                different.iter().filter(|(only, _)| *only == backend).map(|(_, path)| *path).collect();
+            let between = Ignoring::between_builders();
+            let mut ignoring = if LOCAL.contains(&backend) { between } else { Ignoring::default() };
+            if !paths.is_empty() && compare(ours, &image, &ignoring).is_empty() {
+                found.push(format!("there is no difference at {paths:?}"));
+            }
+            ignoring.paths = paths;
+            if !ignoring.paths.is_empty() {
+                ignoring.config.push("rootfs/diff_ids");
+                ignoring.config.push("rootfs/diff_ids/*");
+            }
+            found.extend(compare(ours, &image, &ignoring));
+        }
+        wrong.extend(found.into_iter().map(|found| format!("{backend}: {found}")));
+        ours = ours.or(Some(image));
     }
-    let objections = images.iter().flat_map(|image| expected.iter().filter_map(|one| one.objection(image)));
-    let mut wrong: Vec<String> = objections.collect();
-    wrong.extend(compare(&images[0], &images[1], &Ignoring::between_builders()));
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
 }
 
@@ -99,7 +125,8 @@ fn dockerfile_outside(world: &World, root: &Path) -> Result<(), Failed> {
             DockerfileSource { shown: outside.clone(), path: Some(outside), in_context: None, content };
         Ok(BuildRequest::new(context, dockerfile))
     };
-    both(world, root, make, &[only("/", &["Dockerfile", "a"])])
+    // A service of the Runtime API finds the Dockerfile by its name alone: ours takes the place of the other.
+    all_but(world, root, make, &[only("/", &["Dockerfile", "a"])], &[("runtime-api", "/Dockerfile")])
 }
 
 fn dockerfile_from_nowhere(world: &World, root: &Path) -> Result<(), Failed> {
@@ -110,7 +137,7 @@ fn dockerfile_from_nowhere(world: &World, root: &Path) -> Result<(), Failed> {
         let dockerfile = rendered("FROM scratch\nCOPY . /d/\nCOPY <<EOF /e\ne\nEOF\n");
         Ok(BuildRequest::new(context(directory, None)?, dockerfile))
     };
-    both(world, root, make, &[only("/d", &[".dockerignore", "a"]), at("/e").file("e\n")])
+    all(world, root, make, &[only("/d", &[".dockerignore", "a"]), at("/e").file("e\n")])
 }
 
 fn entries_in_memory(world: &World, root: &Path) -> Result<(), Failed> {
@@ -133,7 +160,7 @@ fn entries_in_memory(world: &World, root: &Path) -> Result<(), Failed> {
         at("/d/deep/link").symlink("er/c"),
         at("/d/empty").directory().mode(0o700),
     ];
-    both(world, root, make, &expected)
+    all(world, root, make, &expected)
 }
 
 fn context_in_memory(world: &World, root: &Path) -> Result<(), Failed> {
@@ -142,7 +169,7 @@ fn context_in_memory(world: &World, root: &Path) -> Result<(), Failed> {
         context.insert(path("only"), &b"1"[..], 0o644);
         Ok(with_rendered(context, "FROM scratch\nCOPY . /d/\n"))
     };
-    both(world, root, make, &[only("/d", &["Dockerfile", "only"])])
+    all(world, root, make, &[only("/d", &["Dockerfile", "only"])])
 }
 
 fn modes_normalized(world: &World, root: &Path) -> Result<(), Failed> {
@@ -163,7 +190,7 @@ fn modes_normalized(world: &World, root: &Path) -> Result<(), Failed> {
         at("/d/open").mode(0o644),
         at("/d/sub").mode(0o755),
     ];
-    both(world, root, make, &expected)
+    all(world, root, make, &expected)
 }
 
 fn ignore_file_switched_off(world: &World, root: &Path) -> Result<(), Failed> {
@@ -173,7 +200,7 @@ fn ignore_file_switched_off(world: &World, root: &Path) -> Result<(), Failed> {
         let settings = ContextSettings { ignore: false, ..ContextSettings::default() };
         Ok(with_rendered(settled(directory, None, &settings)?, "FROM scratch\nCOPY . /d/\n"))
     };
-    both(world, root, make, &[only("/d", &[".dockerignore", "Dockerfile", "a"])])
+    all(world, root, make, &[only("/d", &[".dockerignore", "Dockerfile", "a"])])
 }
 
 /// Serves the files of a directory, as old as the second 1,000,000,000; `/moved/…` points to the rest of the path.
@@ -214,7 +241,7 @@ fn add_of_addresses(world: &World, root: &Path) -> Result<(), Failed> {
         at("/in/a.txt").file("hello").mode(0o600).owner(0, 0).mtime(1_000_000_000),
         at("/as/file").file("hello").mode(0o755).owner(5, 6).mtime(1_000_000_000),
     ];
-    both(world, root, make, &expected)?;
+    all(world, root, make, &expected)?;
 
     let make = |instruction: &str| {
         let rig = Rig::new(root, Setup::oci(root)).map_err(|error| shown(&error))?;
@@ -277,7 +304,7 @@ fn add_of_repositories(world: &World, root: &Path) -> Result<(), Failed> {
         at("/tag/tool").owner(5, 6),
         at("/commit/a").file("1"),
     ];
-    both(world, root, make, &expected)
+    all(world, root, make, &expected)
 }
 
 /// BuildKit has no way to keep something of an archive from COPY. Where the context must go as one and the Dockerfile

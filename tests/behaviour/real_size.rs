@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use libtest_mimic::{Completion, Failed, Trial};
-use windlass_core::output::Output;
 use windlass_tests::image_check::{Ignoring, Image, Platform, compare};
 use windlass_tests::scenario::scenario;
 
 use crate::outputs::run;
 use crate::rig::{Rig, Setup, shown};
+use crate::suite::{BACKENDS, LOCAL};
 use crate::world::World;
 
 /// Enough to be of real size, few enough to be quick.
@@ -43,20 +43,22 @@ fn sources(world: &World, crates: &[PathBuf]) -> Result<(), Failed> {
         .file(".dockerignore", "**/*.md\n!**/README.md\n**/tests\n**/.*\n")
         .dockerfile("FROM scratch\nCOPY . /src/\nCOPY */src/lib.rs /lib/\n");
     let mut images = Vec::new();
-    for (backend, setup) in [("oci", Setup::oci(&root)), ("docker", Setup::docker(&root, &world.classic))] {
+    for backend in BACKENDS {
+        let setup = Setup::of(world, &root, backend);
         let rig = Rig::new(&root, setup).map_err(|error| shown(&error))?;
-        let mut request = rig.request(world, &scenario).map_err(|error| shown(&error))?;
-        if backend == "oci" {
+        let request = rig.request(world, &scenario).map_err(|error| shown(&error))?;
+        if backend == BACKENDS[0] {
             copy_crates(crates, &root.join("context"))?;
         }
-        let tag = format!("{}/real-size/{backend}:1", world.registry);
-        request.tags = vec![tag.parse()?];
-        request.outputs = vec![Output::push()];
-        rig.build(world, request).map_err(|error| shown(&error))?;
-        images.push(Image::from_registry(&tag, &Platform::amd64())?);
+        let pushed = rig.push(world, request, "real-size").map_err(|error| shown(&error))?;
+        let image = Image::from_registry(&pushed, &Platform::amd64())?;
+        let first = images.first().unwrap_or(&image);
+        let local = LOCAL.contains(&backend);
+        let ignoring = if local { Ignoring::between_builders() } else { Ignoring::default() };
+        let differences = compare(first, &image, &ignoring);
+        assert!(differences.is_empty(), "{backend}: {}", differences.join("\n"));
+        images.push(image);
     }
-    let differences = compare(&images[0], &images[1], &Ignoring::between_builders());
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
     let entries = images[0].files.iter().count();
     assert!(entries > FILES / 2, "only {entries} entries");
     Ok(())
