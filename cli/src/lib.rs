@@ -17,6 +17,8 @@ mod settings;
 mod trace;
 mod written_file;
 
+use std::sync::Arc;
+
 use clap::Parser;
 use windlass_core::backend_registry::BackendRegistry;
 
@@ -41,7 +43,7 @@ fn run_command(cli: Cli, registry: BackendRegistry) -> ExitCode {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let early = Output::new(&cli.global, None, no_color);
     let program = match Surroundings::gather() {
-        Ok(surroundings) => Program::new(cli.global, surroundings, registry, no_color),
+        Ok(surroundings) => Arc::new(Program::new(cli.global, surroundings, registry, no_color)),
         Err(error) => {
             early.error(&error);
             return ExitCode::of(error.kind());
@@ -54,10 +56,15 @@ fn run_command(cli: Cli, registry: BackendRegistry) -> ExitCode {
             return ExitCode::Failed;
         }
     };
-    let result = runtime.block_on(async {
-        interrupt::watch(program.cancel.clone(), program.shield.clone())?;
-        commands::run(cli.command, &program).await
+    let working = program.clone();
+    let work = runtime.spawn(async move {
+        interrupt::watch(working.cancel.clone(), working.shield.clone())?;
+        commands::run(cli.command, &working).await
     });
+    let result = match runtime.block_on(work) {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
     // A thread that waits for a terminal or a network share must not keep us.
     runtime.shutdown_background();
     match result {

@@ -63,11 +63,12 @@ pub enum Event {
         /// What is counted.
         unit: Unit,
     },
-    /// A step printed something; `line` has no line end.
+    /// A step printed something.
     StepLogged {
         /// Which step.
         step: StepId,
-        /// What was printed.
+        /// What was printed: one line, or several that came together, with `\n` between them and none at
+        /// the end.
         line: String,
     },
     /// A step ended.
@@ -153,7 +154,7 @@ impl Step {
         self.id
     }
 
-    /// Reports one line of output.
+    /// Reports a line of output, or several with `\n` between them, which costs less than one by one.
     pub fn log(&self, line: impl Into<String>) {
         self.events.emit(Event::StepLogged { step: self.id, line: line.into() });
     }

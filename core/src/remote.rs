@@ -61,8 +61,8 @@ pub trait RemoteBuilds: Send + Sync {
     /// `BuildFailed` with what the service says; `TimedOut` at the backend's own limit.
     async fn attach(&self, build: &RemoteBuild, job: &Job) -> Result<BuiltImage>;
 
-    /// Passes on the log lines that the service has, each without its line end. Lost logs are an error
-    /// here and nowhere else.
+    /// Passes on the log lines that the service has: one, or several that came together, with `\n` between
+    /// them and none at the end. Lost logs are an error here and nowhere else.
     ///
     /// # Errors
     /// `Unsupported` where the service keeps none.

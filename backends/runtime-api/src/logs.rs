@@ -9,7 +9,7 @@ use windlass_core::backend::Job;
 use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::http::Failure;
 use windlass_core::remote::BuildId;
-use windlass_core::service::ServiceClient;
+use windlass_core::service::{Pieces, ServiceClient};
 
 /// A longer line is cut into several.
 const LINE_LIMIT_BYTES: usize = 64 * 1024;
@@ -46,41 +46,52 @@ pub(crate) async fn read(
 
 async fn copy(
     client: &ServiceClient,
-    mut response: Response,
-    line: &mut (dyn for<'a> FnMut(&'a str) + Send),
+    response: Response,
+    lines: &mut (dyn for<'a> FnMut(&'a str) + Send),
     silence: Duration,
 ) -> Result<()> {
-    let mut rest: Vec<u8> = Vec::new();
+    let mut pieces = Pieces::of(response.bytes_stream());
+    let mut text: Vec<u8> = Vec::new();
     loop {
-        let piece = match tokio::time::timeout(silence, response.chunk()).await {
-            Ok(piece) => piece.map_err(|error| client.broke_off(error).into_error())?,
+        let piece = match tokio::time::timeout(silence, pieces.next()).await {
+            Ok(piece) => piece.transpose().map_err(|error| client.broke_off(error).into_error())?,
             Err(_) => return Err(client.silent(silence)),
         };
         let Some(piece) = piece else { break };
-        for byte in piece {
-            if byte == b'\n' || rest.len() >= LINE_LIMIT_BYTES {
-                line(String::from_utf8_lossy(&rest).trim_end_matches('\r'));
-                rest.clear();
+        match piece.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => {
+                text.extend_from_slice(&piece[..end]);
+                pass_on(&text, lines);
+                piece[end + 1..].clone_into(&mut text);
             }
-            if byte != b'\n' {
-                rest.push(byte);
-            }
+            None => text.extend_from_slice(&piece),
+        }
+        if text.len() >= LINE_LIMIT_BYTES {
+            pass_on(&text, lines);
+            text.clear();
         }
     }
-    if !rest.is_empty() {
-        line(&String::from_utf8_lossy(&rest));
+    if !text.is_empty() {
+        pass_on(&text, lines);
     }
     Ok(())
+}
+
+fn pass_on(text: &[u8], lines: &mut (dyn for<'a> FnMut(&'a str) + Send)) {
+    let text = String::from_utf8_lossy(text);
+    lines(&text.trim_end_matches('\r').replace("\r\n", "\n"));
 }
 
 /// The last lines of a log; none where there is no log, which harms nobody.
 pub(crate) async fn tail(client: &ServiceClient, id: &BuildId, job: &Job) -> Vec<String> {
     let mut lines = VecDeque::new();
-    let mut keep = |line: &str| {
-        if lines.len() == TAIL_LINES {
-            lines.pop_front();
+    let mut keep = |text: &str| {
+        for line in text.split('\n') {
+            if lines.len() == TAIL_LINES {
+                lines.pop_front();
+            }
+            lines.push_back(line.to_owned());
         }
-        lines.push_back(line.to_owned());
     };
     let read = job.run(read(client, id, &mut keep, TAIL_LIMIT));
     let _ = tokio::time::timeout(TAIL_LIMIT, read).await;

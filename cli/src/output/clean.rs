@@ -1,13 +1,19 @@
 //! Makes foreign text safe to print: build logs and the words of servers may hold anything.
 
+use std::borrow::Cow;
 use std::iter::Peekable;
 use std::str::Chars;
 
 /// Removes escape sequences and control characters; keeps line ends and tabs. Of a line that
 /// overwrites itself with carriage returns the last state is kept, as on a terminal.
 pub(crate) fn clean(text: &str) -> String {
-    if !text.chars().any(|c| c.is_control() && c != '\n') {
-        return text.to_owned();
+    cleaned(text).into_owned()
+}
+
+/// The same, copied only where something is removed.
+pub(super) fn cleaned(text: &str) -> Cow<'_, str> {
+    if !text.as_bytes().chunks(64).any(may_hold_control) {
+        return Cow::Borrowed(text);
     }
     let mut clean = String::with_capacity(text.len());
     let mut line_start = 0;
@@ -25,16 +31,35 @@ pub(crate) fn clean(text: &str) -> String {
             other => clean.push(other),
         }
     }
-    clean
+    Cow::Owned(clean)
+}
+
+/// Says whether there may be something to remove. Looks at all of them, which takes a processor less time than to stop
+/// at the first.
+fn may_hold_control(bytes: &[u8]) -> bool {
+    bytes.iter().fold(false, |found, byte| {
+        // 0xc2 begins the control characters beyond ASCII, among others.
+        let plain = *byte >= b' ' && *byte != 0x7f && *byte != 0xc2;
+        found | !(plain | (*byte == b'\n') | (*byte == b'\t'))
+    })
 }
 
 /// Skips what belongs to an escape: `[…letter` (colours, cursor), `]…BEL` (title, links), or one character.
 fn skip_escape(characters: &mut Peekable<Chars<'_>>) {
     match characters.next() {
         Some('[') => {
-            characters.find(|c| ('\x40'..='\x7e').contains(c));
+            // One that is cut off ends with its line.
+            while characters.peek().is_some_and(|c| *c != '\n') {
+                if characters.next().is_some_and(|c| ('\x40'..='\x7e').contains(&c)) {
+                    break;
+                }
+            }
         }
-        Some(']') => while !matches!(characters.next(), None | Some('\x07' | '\x1b' | '\n')) {},
+        Some(']') => {
+            while characters.peek().is_some_and(|c| *c != '\n')
+                && !matches!(characters.next(), Some('\x07' | '\x1b'))
+            {}
+        }
         _ => {}
     }
 }
@@ -53,6 +78,8 @@ mod tests {
             ("dos\r\nline\r", "dos\nline"),
             ("bell\x07\x00", "bell"),
             ("cut \x1b[12", "cut "),
+            ("cut \x1b[12\nnext\x1b]title\nlast\x1b", "cut \nnext\nlast"),
+            ("\u{85}a\u{a0}b\u{9b}c\x7f", "a\u{a0}bc"),
         ] {
             assert_eq!(clean(text), expected);
         }

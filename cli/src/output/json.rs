@@ -6,16 +6,25 @@ use windlass_core::events::{Event, EventSink};
 
 use super::{Display, to_stderr};
 
-/// Prints every event as it is.
+/// Prints every event as it is, each line of a log by itself.
 #[derive(Debug, Default)]
 pub(crate) struct RawJson {}
 
 impl EventSink for RawJson {
     fn emit(&self, event: Event) {
-        let Ok(Value::Object(mut fields)) = serde_json::to_value(&event) else { return };
-        fields.insert("time".to_owned(), Timestamp::now().to_string().into());
-        to_stderr(&Value::Object(fields).to_string());
+        match event {
+            Event::StepLogged { step, line } if line.contains('\n') => {
+                line.split('\n').for_each(|line| print(&Event::StepLogged { step, line: line.to_owned() }));
+            }
+            event => print(&event),
+        }
     }
+}
+
+fn print(event: &Event) {
+    let Ok(Value::Object(mut fields)) = serde_json::to_value(event) else { return };
+    fields.insert("time".to_owned(), Timestamp::now().to_string().into());
+    to_stderr(&Value::Object(fields).to_string());
 }
 
 impl Display for RawJson {

@@ -155,10 +155,14 @@ pub(crate) fn refuse_terminal(what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Writes one line or several to stderr. A stderr that is gone has nobody to tell.
+/// Writes one line or several to stderr, in one go.
 pub(crate) fn to_stderr(text: &str) {
-    let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "{text}");
+    lines_to_stderr(&format!("{text}\n"));
+}
+
+/// Writes whole lines to stderr, with their ends. A stderr that is gone has nobody to tell.
+fn lines_to_stderr(lines: &str) {
+    let _ = io::stderr().lock().write_all(lines.as_bytes());
 }
 
 /// `| head` has seen enough: that is no failure.

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use windlass_core::events::{Event, EventSink, StepId, StepOutcome, Unit};
 
+use super::clean::cleaned;
 use super::style::Style;
 use super::table::bytes;
-use super::{Display, clean, to_stderr};
+use super::{Display, clean, lines_to_stderr};
 
 /// A step that takes long says every so often how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
@@ -25,6 +26,8 @@ struct State {
     steps: BTreeMap<StepId, Running>,
     /// The step of the line above: a line of another one is set apart.
     last: Option<StepId>,
+    /// What this event makes of lines: they are written in one go.
+    out: String,
 }
 
 #[derive(Debug)]
@@ -42,11 +45,26 @@ impl Plain {
 }
 
 impl State {
-    fn print(&mut self, step: StepId, text: &str) {
-        let apart = self.last.is_some_and(|last| last != step);
-        self.last = Some(step);
-        let lines: Vec<String> = clean(text).lines().map(|line| format!("#{} {line}", step.0)).collect();
-        to_stderr(&format!("{}{}", if apart { "\n" } else { "" }, lines.join("\n")));
+    /// Adds the lines of a text, each with the number of its step and what else stands before it.
+    fn add(&mut self, step: StepId, before: &str, text: &str) {
+        self.set_apart(step);
+        let before = format!("#{} {before}", step.0);
+        for line in cleaned(text).split('\n') {
+            for part in [&before, line, "\n"] {
+                self.out.push_str(part);
+            }
+        }
+    }
+
+    fn set_apart(&mut self, step: StepId) {
+        if self.last.replace(step).is_some_and(|last| last != step) {
+            self.out.push('\n');
+        }
+    }
+
+    fn print(&mut self) {
+        lines_to_stderr(&self.out);
+        self.out.clear();
     }
 
     fn progressed(&mut self, step: StepId, item: String, current: u64, total: Option<u64>, unit: Unit) {
@@ -57,7 +75,7 @@ impl State {
         }
         running.said = Instant::now();
         let amount = amount(&running.items, unit);
-        self.print(step, &amount);
+        self.add(step, "", &amount);
     }
 }
 
@@ -91,35 +109,33 @@ impl EventSink for Plain {
             Event::StepStarted { step, name } => {
                 let now = Instant::now();
                 state.steps.insert(step, Running { started: now, said: now, items: BTreeMap::new() });
-                state.print(step, &name);
+                state.add(step, "", &name);
             }
             Event::StepProgressed { step, item, current, total, unit } => {
                 state.progressed(step, item, current, total, unit);
             }
             Event::StepLogged { step, line } => {
-                let seconds =
-                    state.steps.get(&step).map_or(0.0, |running| running.started.elapsed().as_secs_f64());
-                for line in clean(&line).lines() {
-                    state.print(step, &format!("{seconds:.3} {line}"));
-                }
+                let since =
+                    state.steps.get(&step).map_or(Duration::ZERO, |running| running.started.elapsed());
+                state.add(step, &format!("{}.{:03} ", since.as_secs(), since.subsec_millis()), &line);
             }
             Event::StepFinished { step, outcome } => {
                 let Some(running) = state.steps.remove(&step) else { return };
                 // Colours are ours: they must not go through `clean` with the rest.
-                let apart = state.last.is_some_and(|last| last != step);
-                state.last = Some(step);
+                state.set_apart(step);
                 let outcome = match outcome {
                     StepOutcome::Failed(why) => StepOutcome::Failed(clean(&why)),
                     other => other,
                 };
                 let spelled = spell(&outcome, running.started.elapsed().as_secs_f64(), self.style);
-                to_stderr(&format!("{}#{} {spelled}", if apart { "\n" } else { "" }, step.0));
+                state.out += &format!("#{} {spelled}\n", step.0);
             }
             Event::Warned { message } => {
                 state.last = None;
-                to_stderr(&format!("{} {}", self.style.warning("warning:"), clean(&message)));
+                state.out += &format!("{} {}\n", self.style.warning("warning:"), clean(&message));
             }
         }
+        state.print();
     }
 }
 

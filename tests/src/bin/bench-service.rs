@@ -1,14 +1,14 @@
 //! A build service for `tests/bench`, as fast as it can be: takes uploads without looking at them, and logs whatever it is asked for.
 //!
 //! ```text
-//! bench-service LINES MILLISECONDS
+//! bench-service LINES MILLISECONDS LINES_OF_A_CHUNK
 //! ```
 //!
 //! Speaks the Runtime API and the image-builder's protocol on one loopback port. A build ends so many milliseconds after
-//! it was taken, or once its log of so many lines was read, whichever is later. Tells on stdout, a line each: its address,
+//! it was taken, on the image-builder after its log of so many lines was sent, in chunks of so many. Tells on stdout, a line each: its address,
 //! `took BYTES` of an upload that is whole, `done NANOSECONDS` (since 1970) when a build ends. Ends with its stdin.
 
-use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use serde_json::json;
 use windlass_tests::service::http::listen;
 use windlass_tests::service::{Answer, Head};
 
-/// Uploads are read in pieces of up to this size, the log is sent in such.
+/// Uploads are read in pieces of up to this size.
 const PIECE_BYTES: usize = 256 << 10;
 /// The one build that there is.
 const BUILD_ID: &str = "build-1";
@@ -27,10 +27,18 @@ const IMAGE: &str = "registry.example.com/bench/image:latest";
 
 fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse().ok());
-    let (Some(Some(lines)), Some(Some(milliseconds))) = (arguments.next(), arguments.next()) else {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "usage: bench-service LINES MILLISECONDS"));
+    let [Some(Some(lines)), Some(Some(milliseconds)), Some(Some(together))] =
+        [(); 3].map(|()| arguments.next())
+    else {
+        let usage = "usage: bench-service LINES MILLISECONDS LINES_OF_A_CHUNK";
+        return Err(io::Error::new(ErrorKind::InvalidInput, usage));
     };
-    let service = Service { lines, duration: Duration::from_millis(milliseconds), done: Arc::default() };
+    let service = Service {
+        events: log(lines, together, "data: ", "\n\n"),
+        text: log(lines, together, "", "\n"),
+        duration: Duration::from_millis(milliseconds),
+        done: Arc::default(),
+    };
     let address = listen(move |head, reader, stream| service.serve(&head, reader, stream))?;
     tell(&format!("http://{address}"))?;
     io::copy(&mut io::stdin(), &mut io::sink()).map(drop)
@@ -42,8 +50,29 @@ fn tell(line: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// A log as the chunks of an answer.
+fn log(lines: u64, together: u64, before: &str, after: &str) -> Vec<u8> {
+    let mut log = Vec::new();
+    let mut chunk = String::new();
+    for number in 1..=lines {
+        let step = number % 90;
+        chunk += &format!("{before}#{step} Collecting package-{number} (from -r requirements.txt){after}");
+        if number % together == 0 || number == lines {
+            append_chunk(&mut log, &chunk);
+            chunk.clear();
+        }
+    }
+    log
+}
+
+fn append_chunk(log: &mut Vec<u8>, chunk: &str) {
+    log.extend_from_slice(format!("{:x}\r\n{chunk}\r\n", chunk.len()).as_bytes());
+}
+
 struct Service {
-    lines: u64,
+    /// The log as events, and as lines.
+    events: Vec<u8>,
+    text: Vec<u8>,
     duration: Duration,
     done: Arc<AtomicBool>,
 }
@@ -96,24 +125,21 @@ impl Service {
     /// Sends the log: as events, at the end of which the build ends; or as plain text.
     fn log(&self, stream: &mut TcpStream, events: bool) -> io::Result<()> {
         let content_type = if events { "text/event-stream" } else { "text/plain" };
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nConnection: close\r\n\r\n");
-        let mut out = BufWriter::with_capacity(PIECE_BYTES, stream);
-        out.write_all(head.as_bytes())?;
-        let (before, after) = if events { ("data: ", "\n\n") } else { ("", "\n") };
-        for number in 0..self.lines {
-            write!(
-                out,
-                "{before}#{} Collecting package-{number} (from -r requirements.txt){after}",
-                number % 90
-            )?;
-        }
-        out.flush()?;
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )?;
+        let mut last = Vec::new();
         if events {
+            stream.write_all(&self.events)?;
             thread::sleep(self.duration);
             end(&self.done)?;
-            out.write_all(b"data: {\"done\": true}\n\n")?;
+            append_chunk(&mut last, "data: {\"done\": true}\n\n");
+        } else {
+            stream.write_all(&self.text)?;
         }
-        out.flush()
+        append_chunk(&mut last, "");
+        stream.write_all(&last)
     }
 }
 
