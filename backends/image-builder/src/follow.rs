@@ -1,6 +1,5 @@
 //! Following a build: its log as long as that can be read, its result in any case.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,21 +11,15 @@ use windlass_core::service::{Refusal, ServiceClient};
 use crate::backend::ImageBuilder;
 use crate::config::Config;
 use crate::history::History;
+use crate::lines::{Lines, Sink};
 use crate::log_stream::{Doubts, End};
 use crate::status::{self, Look, Seen};
 use crate::wire::Control;
 
-/// So many last lines are shown of a build that failed.
-const TAIL_LINES: usize = 20;
-/// A line of those is no longer than this.
-const TAIL_LINE_CHARACTERS: usize = 2_000;
 /// How long the rest of a log may take whose build has ended.
 const REST_LIMIT: Duration = Duration::from_secs(10);
 /// Each wait is so many times as long as the one before.
 const GROWTH: u32 = 2;
-
-/// Takes the lines of a log, each without its end.
-pub(crate) type Sink<'a> = dyn for<'b> FnMut(&'b str) + Send + 'a;
 
 /// How a build ended.
 #[derive(Debug)]
@@ -44,7 +37,8 @@ pub(crate) struct Follower<'a> {
     builder: &'a ImageBuilder,
     id: &'a BuildId,
     pub(crate) job: &'a Job,
-    line: &'a mut Sink<'a>,
+    pub(crate) line: &'a mut Sink<'a>,
+    pub(crate) lines: Lines,
     /// Until then, the service may not know the build yet.
     new_until: Instant,
     pub(crate) history: History,
@@ -53,7 +47,6 @@ pub(crate) struct Follower<'a> {
     pub(crate) progressed: bool,
     /// How long the server wants us to wait before the log is read again.
     pub(crate) server_wait: Option<Duration>,
-    tail: VecDeque<String>,
     /// What was said of the troubles, so that it is said once.
     said: String,
     strange_word: String,
@@ -79,7 +72,7 @@ impl<'a> Follower<'a> {
             doubts: Doubts::default(),
             progressed: false,
             server_wait: None,
-            tail: VecDeque::with_capacity(TAIL_LINES),
+            lines: Lines::default(),
             said: String::new(),
             strange_word: String::new(),
         }
@@ -99,7 +92,7 @@ impl<'a> Follower<'a> {
 
     /// The last lines of the log, the oldest first.
     pub(crate) fn tail(self) -> Vec<String> {
-        self.tail.into()
+        self.lines.into_tail()
     }
 
     /// Follows the build to its end, however often the log breaks off.
@@ -272,22 +265,6 @@ impl<'a> Follower<'a> {
         let message =
             format!("connection lost, build still running: `{}` on `{}`", self.id, self.client().server());
         Error::new(ErrorKind::Unavailable, message).with_source(in_one_line(&lost))
-    }
-
-    /// Passes a line on, and keeps the last ones.
-    pub(crate) fn show(&mut self, line: &str) {
-        (self.line)(line);
-        let mut kept = match self.tail.len() {
-            TAIL_LINES => self.tail.pop_front().unwrap_or_default(),
-            _ => String::new(),
-        };
-        kept.clear();
-        let end = match line.len() {
-            short if short <= TAIL_LINE_CHARACTERS => short,
-            long => line.char_indices().nth(TAIL_LINE_CHARACTERS).map_or(long, |(end, _)| end),
-        };
-        kept.push_str(&line[..end]);
-        self.tail.push_back(kept);
     }
 
     /// Says what is wrong, once until something else is.

@@ -33,6 +33,10 @@ impl History {
     /// Takes the next event of a reading, and says whether it was not shown yet. Where the log is not the
     /// one that was read before, everything from there on is new.
     pub(crate) fn is_new(&mut self, reading: &mut Reading, data: &str, id: &str) -> bool {
+        if reading.live && self.hashes.len() == REMEMBERED {
+            self.note(id, None);
+            return true;
+        }
         let hash = hash(data);
         if !std::mem::replace(&mut reading.began, true) && self.goes_on(id) {
             // The server went on where we were; some give the last event once more.
@@ -49,17 +53,21 @@ impl History {
             reading.live = true;
             self.forget_after(reading.at);
         }
+        self.note(id, Some(hash));
+        true
+    }
+
+    fn note(&mut self, id: &str, hash: Option<u16>) {
         if self.count == 0 {
             self.first_id = id.to_owned();
         }
         if self.last_id != id {
-            self.last_id = id.to_owned();
+            id.clone_into(&mut self.last_id);
         }
         if (self.hashes.len() as u64) == self.count && self.hashes.len() < REMEMBERED {
-            self.hashes.push(hash);
+            self.hashes.extend(hash);
         }
         self.count += 1;
-        true
     }
 
     /// Ids tell an event in the middle from the first.

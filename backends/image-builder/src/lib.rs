@@ -12,7 +12,8 @@
 //!
 //! In reading order: `backend` is the protocol, `config` the options, `wire` the messages as they are sent,
 //! `names` what images and caches are called there, `plan` what is sent and refused, `submit` the sending,
-//! `follow` the waiting, with `log_stream` one reading of the log, `history` what of it was shown already, and
+//! `follow` the waiting, with `log_stream` one reading of the log, `history` what of it was shown already,
+//! `lines` what is passed on of it, and
 //! `status` the one place that is believed.
 
 mod backend;
@@ -20,6 +21,7 @@ mod check;
 mod config;
 mod follow;
 mod history;
+mod lines;
 mod log_stream;
 mod names;
 mod plan;

@@ -8,7 +8,7 @@ use reqwest::{Response, StatusCode};
 use tokio::time::Instant;
 use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::http::Failure;
-use windlass_core::service::{EventStream, Refusal};
+use windlass_core::service::{EventStream, Pieces, Refusal};
 
 use crate::follow::{Ending, Follower};
 use crate::history::Reading;
@@ -87,10 +87,11 @@ impl Follower<'_> {
         self.read_events(response).await
     }
 
-    async fn read_events(&mut self, mut response: Response) -> Result<End> {
+    async fn read_events(&mut self, response: Response) -> Result<End> {
+        let mut pieces = Pieces::of(response.bytes_stream());
         let (mut stream, mut reading) = (EventStream::default(), Reading::default());
         loop {
-            let piece = match self.next_piece(&mut response).await? {
+            let piece = match self.next_piece(&mut pieces).await? {
                 Next::Piece(piece) => piece,
                 Next::Over => return Ok(End::Closed),
                 Next::Broken(error) => return Ok(End::Broken { error, opened: true, retry_after: None }),
@@ -108,29 +109,31 @@ impl Follower<'_> {
                 }
                 self.progressed = true;
                 let Some(claim) = Control::of(&event.data) else {
-                    event.data.split('\n').for_each(|line| self.show(line));
+                    self.lines.add(&event.data, self.line);
                     continue;
                 };
                 let data = event.data.into_owned();
+                self.lines.pass_on(self.line);
                 if let Some(ending) = self.weigh(claim).await? {
                     return Ok(End::Ended(ending.into()));
                 }
-                data.split('\n').for_each(|line| self.show(line));
+                self.lines.add(&data, self.line);
             }
+            self.lines.pass_on(self.line);
             self.server_wait = stream.retry().or(self.server_wait);
         }
     }
 
     /// Waits for more of the log, for its end, or until the status is asked.
-    async fn next_piece(&mut self, response: &mut Response) -> Result<Next> {
+    async fn next_piece(&mut self, pieces: &mut Pieces) -> Result<Next> {
         let silence = self.config().log_stall_timeout;
         let stalled = Instant::now() + silence;
         let until = self.doubts.due.map_or(stalled, |due| due.min(stalled));
-        let piece = async { Ok(tokio::time::timeout_at(until, response.chunk()).await) };
+        let piece = async { Ok(tokio::time::timeout_at(until, pieces.next()).await) };
         Ok(match self.job.run(piece).await? {
-            Ok(Ok(Some(piece))) => Next::Piece(piece),
-            Ok(Ok(None)) => Next::Over,
-            Ok(Err(error)) => Next::Broken(self.client().broke_off(error).into_error()),
+            Ok(Some(Ok(piece))) => Next::Piece(piece),
+            Ok(None) => Next::Over,
+            Ok(Some(Err(error))) => Next::Broken(self.client().broke_off(error).into_error()),
             Err(_) if self.doubts.due.take_if(|due| *due == until).is_some() => Next::Due,
             Err(_) => {
                 let message =
