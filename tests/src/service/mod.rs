@@ -1,4 +1,5 @@
-//! What tests start: the real engine and the real registry, a token server, and a proxy that breaks things.
+//! What tests start: the real engine and the real registry, a token server, build services, and proxies that break
+//! things: `fault_proxy` requests of a registry, `tcp_proxy` connections.
 //!
 //! Each guard owns a program, waits until it answers, and takes everything down again when it is dropped: processes,
 //! mounts, network links, files. Nothing of the machine's own engine is used or touched, so a developer's containers
@@ -19,6 +20,7 @@ pub mod image_builder;
 pub mod registry;
 pub mod runtime_api;
 mod stalled_registry;
+pub mod tcp_proxy;
 pub mod together;
 pub mod token_server;
 
@@ -32,6 +34,7 @@ pub use image_builder::ImageBuilder;
 pub use registry::{Registry, RegistryOptions};
 pub use runtime_api::RuntimeApi;
 pub use stalled_registry::StalledRegistry;
+pub use tcp_proxy::TcpProxy;
 pub use together::Together;
 pub use token_server::{Asked, IDENTITY_TOKEN, PASSWORD, TokenHabits, TokenServer, USER};
 
