@@ -165,11 +165,10 @@ impl Pipeline {
         job: &Job,
     ) -> Result<BuildPlan> {
         let wanted = self.prepare(backend, request, options, job).await?;
+        // A service would have to be asked, and a plan asks nobody.
+        let looked_for = may_reuse(&wanted.request, options) && backend.remote().is_none();
         let found = match &wanted.fingerprint_reference {
-            // A service would have to be asked, and a plan asks nobody.
-            Some(reference) if may_reuse(&wanted.request, options) && backend.remote().is_none() => {
-                backend.find(reference, FindScope::Store, job).await?
-            }
+            Some(reference) if looked_for => backend.find(reference, FindScope::Store, job).await?,
             _ => None,
         };
         let actions = backend.plan(&wanted.request, job).await.map_err(|e| self.name_able(e, backend))?;
@@ -179,6 +178,7 @@ impl Pipeline {
             references: wanted.request.tags.clone(),
             fingerprint: wanted.fingerprint.as_ref().map(Fingerprint::tag),
             found,
+            looked_for,
             stages: dockerfile::plan(&wanted.request)?,
             context: summarise(&wanted.request, job).await?,
             actions,

@@ -6,7 +6,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 use windlass_tests::place::wait_until;
 use windlass_tests::service::Answer;
-use windlass_tests::service::runtime_api::{Asked, Habits, Reaction, document};
+use windlass_tests::service::runtime_api::{API_KEY, Asked, Habits, Reaction, document};
 
 use crate::rig::{Case, Rig, same};
 
@@ -64,6 +64,9 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "busy_until_a_date", options: &[],
         script: |asked| first(asked, "build", &[later(429, "Thu, 01 Jan 2026 00:00:00 GMT")]),
         end: End { posts: 2, ..GOOD } },
+    Scenario { name: "busy_until_a_date_far_away", options: &["retry-after-limit=30ms"],
+        script: |asked| first(asked, "build", &[later(429, "Fri, 01 Jan 2100 00:00:00 GMT")]),
+        end: End { posts: 2, says: &["trying again in 0.0 s"], ..GOOD } },
     Scenario { name: "busy_for_longer_than_we_wait", options: &["retry-after-limit=30ms"],
         script: |asked| first(asked, "build", &[later(503, "3600")]),
         end: End { posts: 2, ..GOOD } },
@@ -97,6 +100,12 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "forbidden", options: &[],
         script: |asked| every(asked, "build", answer(403, "not yours")),
         end: End { code: 3, says: &["answered 403 not yours"], posts: 1, polls: Some(0) } },
+    Scenario { name: "the_key_is_not_repeated", options: &[],
+        script: |asked| every(asked, "build", answer(403, "key-of-the-tests may not build")),
+        end: End { code: 3, says: &["answered 403 (hidden) may not build"], posts: 1, polls: Some(0) } },
+    Scenario { name: "the_key_is_not_repeated_by_a_failed_build", options: &[],
+        script: |asked| every(asked, "build_status", status(json!({"status": "FAILED", "error": "no quota for key-of-the-tests"}))),
+        end: End { code: 1, says: &["no quota for (hidden)"], posts: 1, polls: Some(1) } },
     Scenario { name: "too_large", options: &[],
         script: |asked| every(asked, "build", answer(413, "too much")),
         end: End { code: 2, says: &["answered 413", ".dockerignore"], posts: 1, polls: Some(0) } },
@@ -124,11 +133,17 @@ const SCENARIOS: &[Scenario] = &[
         end: End { code: 3, says: &["answered 401 who are you"], posts: 0, polls: Some(0) } },
     // Waiting.
     Scenario { name: "status_troubles_heal", options: &[],
-        script: |asked| first(asked, "build_status", &[answer(500, "x"), answer(429, "x"), answer(408, "x"), answer(502, "x"), Reaction::CutWithoutAnswer]),
-        end: End { says: &["asking on"], polls: Some(6), ..GOOD } },
-    Scenario { name: "status_is_silent_once", options: &["call-timeout=300ms"],
+        script: |asked| first(asked, "build_status", &[answer(500, "x"), answer(429, "x"), answer(408, "x"), answer(502, "x"), answer(501, "x"), Reaction::CutWithoutAnswer]),
+        end: End { says: &["asking on", "answers again"], polls: Some(7), ..GOOD } },
+    Scenario { name: "status_busy_for_longer_than_we_wait", options: &["retry-after-limit=30ms"],
+        script: |asked| first(asked, "build_status", &[later(429, "3600"), later(503, "Fri, 01 Jan 2100 00:00:00 GMT")]),
+        end: End { says: &["asking on"], polls: Some(3), ..GOOD } },
+    Scenario { name: "status_not_found_now_and_then", options: &[],
+        script: |asked| match asked.before { 0..4 | 6..10 => every(asked, "build_status", answer(404, "x")), 4 | 5 => every(asked, "build_status", status(json!({"status": "RUNNING"}))), _ => Reaction::Normal },
+        end: End { polls: None, ..GOOD } },
+    Scenario { name: "status_is_silent_once", options: &["call-timeout=1s"],
         script: |asked| first(asked, "build_status", &[Reaction::Silent]),
-        end: End { says: &["did not answer for 0 s"], ..GOOD } },
+        end: End { says: &["did not answer for 1 s", "asking on"], polls: None, ..GOOD } },
     Scenario { name: "status_breaks_off_in_the_middle", options: &[],
         script: |asked| first(asked, "build_status", &[Reaction::CutAnswerAfter(document(200, json!({"status": "FAILURE"})), 8)]),
         end: GOOD },
@@ -201,7 +216,7 @@ fn check(case: &Case, scenario: &Scenario) -> Result<(), Failed> {
     if outcome.code != Some(*code) || !missing.is_empty() || (*code == 0) == outcome.stdout.is_empty() {
         return Err(format!("expected code {code} and {missing:?} in {outcome:#?}").into());
     }
-    if outcome.stderr.contains("secret") {
+    if outcome.stderr.contains("secret") || outcome.stderr.contains(API_KEY) {
         return Err(format!("a secret is shown: {outcome:#?}").into());
     }
     same("uploads", case.service.calls("build").len(), *posts)?;
@@ -230,6 +245,8 @@ fn alone(rig: &Rig) -> Vec<Trial> {
         script: Box::new(|asked| every(asked, "build_status", status(json!({ "status": "RUNNING" })))),
         ..Habits::default()
     };
+    let never_answers =
+        || Habits { script: Box::new(|asked| every(asked, "build", Reaction::Silent)), ..Habits::default() };
     vec![
         rig.trial("bad_days::a_slow_reader_is_waited_for", slow, |case| {
             case.place.write("large", vec![b'x'; 64 << 20])?;
@@ -269,6 +286,35 @@ fn alone(rig: &Rig) -> Vec<Trial> {
             outcome
                 .refused(130, &["error: cancelled", "build id: build-1", "`windlass builds attach build-1`"])
         }),
+        rig.trial("bad_days::ctrl_c_while_uploading_just_stops", stalled, |case| {
+            case.place.write("noise", noise(40 << 20))?;
+            let program = case.start(&["build", "-t", "agent:1"], &[])?;
+            wait_until("it is sent", || !case.service.calls("build").is_empty())?;
+            let outcome = windlass_tests::place::interrupt(program)?;
+            outcome.refused(130, &["error: cancelled"])?;
+            same("a hint", outcome.stderr.contains("hint:"), false)?;
+            same("builds", case.run(&["builds", "--format", "json"])?.good()?.trim(), "[]")
+        }),
+        rig.trial("bad_days::ctrl_c_before_the_answer_says_what_is_not_known", never_answers, |case| {
+            let program = case.start(&["build", "-t", "agent:1"], &[])?;
+            let has_all = || case.service.calls("build").iter().any(|asked| asked.upload.is_some());
+            wait_until("it is sent", has_all)?;
+            let outcome = windlass_tests::place::interrupt(program)?;
+            outcome.refused(130, &["error: cancelled", "the service had the whole upload already"])
+        }),
+        rig.trial("bad_days::the_users_limit_goes_before_that_of_the_backend", Habits::default, |case| {
+            let outcome =
+                case.run_set(&["build", "-t", "agent:1", "--timeout", "60m"], &["build-timeout=1ms"])?;
+            same("built", outcome.line()?, "registry.example.com/team/agent:1")?;
+            case.run(&["build", "-t", "agent:2", "--detach"])?.good()?;
+            let line = ["builds", "attach", "build-2", "--timeout", "60m"];
+            case.run_set(&line, &["build-timeout=1ms"])?.good().map(drop)
+        }),
+        rig.trial("bad_days::the_users_limit_stops_the_waiting", waits, |case| {
+            let outcome = case.run(&["build", "-t", "agent:1", "--timeout", "500ms"])?;
+            outcome.refused(4, &["build-1", "`windlass builds attach build-1`"])?;
+            same("sent", case.service.calls("build").len(), 1)
+        }),
         rig.trial("bad_days::nobody_listens", Habits::default, |case| {
             let outcome = case.place.run_with(
                 &["build", "-t", "agent:1"],
@@ -286,7 +332,7 @@ fn cut_once() -> Habits {
 }
 
 /// Bytes that do not get smaller.
-fn noise(size: usize) -> Vec<u8> {
+pub(crate) fn noise(size: usize) -> Vec<u8> {
     let mut state = 7_u64;
     let next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -149,6 +149,28 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
             same("one build", uploads(case).len(), 1)?;
             same("named by its content", first.line()?.contains("/work:fp-"), true)
         }),
+        rig.trial("forms::what_is_found_and_cannot_get_its_tags_is_built", plain, |case| {
+            for (number, tag) in [(1, "agent:1"), (2, "agent:2")] {
+                let outcome = case.run(&["build", "--reuse", "-t", tag])?;
+                same("image", outcome.line()?.to_owned(), format!("registry.example.com/team/{tag}"))?;
+                same("builds", uploads(case).len(), number)?;
+                same("said", outcome.stderr.contains("it is built again"), number == 2)?;
+            }
+            Ok(())
+        }),
+        rig.trial("forms::the_choice_of_the_surroundings_is_said", plain, |case| {
+            let [(url, address), (key, secret)] = case.variables();
+            let others = ["SANDBOX_REMOTE_RUNTIME_API_URL", "SANDBOX_API_KEY"];
+            for (url, key) in [(url, key), (others[0], key), (url, others[1]), (others[0], others[1])] {
+                let outcome = case
+                    .place
+                    .run_with(&["build", "-t", "agent:1", "--detach"], &[(url, address), (key, secret)])?;
+                outcome.good()?;
+                let said = format!("using the backend `runtime-api`: the environment has {url} and {key}");
+                same(&said, outcome.stderr.contains(&said), true)?;
+            }
+            same("builds", uploads(case).len(), 4)
+        }),
         rig.trial(
             "forms::an_answer_may_come_when_all_is_done",
             || Habits { synchronous: true, ..Habits::default() },
@@ -180,6 +202,24 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
                 same(part, plan.contains(part), true)?;
             }
             same("secret", plan.contains(windlass_tests::service::runtime_api::API_KEY), false)?;
+            same("requests", case.service.lines().len(), 0)
+        }),
+        rig.trial("forms::a_dry_run_shows_what_would_be_sent", plain, |case| {
+            let line = ["build", "--dry-run", "-t", "agent:1", "-t", "agent:2"];
+            let outcome = case.run_set(&line, &["registry-prefix=r.example.com/x", "upload=spool"])?;
+            let plan = outcome.good()?;
+            for part in [
+                "Content-Type: multipart/form-data; boundary={boundary}",
+                "name=\"context\"; filename=\"context.tar.gz\"",
+                "name=\"target_image\"\\r\\n\\r\\nr.example.com/x/agent:1",
+                "name=\"tags\"\\r\\n\\r\\nr.example.com/x/agent:2",
+                "Content-Length, from a temporary file",
+                "[0644] [6 bytes]",
+                "/build_status?build_id={build_id}",
+            ] {
+                same(part, plan.contains(part), true)?;
+            }
+            same("prefix", plan.contains("registry_prefix"), false)?;
             same("requests", case.service.lines().len(), 0)
         }),
         rig.trial("forms::the_doctor_asks_the_service", plain, |case| {

@@ -1,9 +1,55 @@
 //! `windlass image push --to`: finished images.
 
-use libtest_mimic::Trial;
-use windlass_tests::service::runtime_api::{Field, Habits};
+use std::io::Write;
+
+use flate2::write::GzEncoder;
+use libtest_mimic::{Failed, Trial};
+use serde_json::json;
+use windlass_tests::service::runtime_api::{Asked, Field, Habits, Reaction, document};
+use windlass_tests::service::{from_environment, variables};
 
 use crate::rig::{Rig, same};
+
+fn no_prefix() -> Habits {
+    Habits { registry_prefix: None, ..Habits::default() }
+}
+
+/// Pushes to the real registry, and the service is asked for the image.
+fn by_registry(rig: &Rig) -> Trial {
+    let registry = match from_environment(variables::REGISTRY) {
+        Ok(registry) => registry,
+        Err(absent) => return absent.trial(),
+    };
+    let prefix = format!("{registry}/pushed/by-registry");
+    let target = prefix.clone();
+    let habits = move || {
+        // It sees the first, and not the second.
+        let script = |asked: &Asked| match (asked.call.as_str(), asked.line.contains("absent")) {
+            ("image_exists", absent) => Reaction::Answer(document(200, json!({ "exists": !absent }))),
+            _ => Reaction::Normal,
+        };
+        Habits { script: Box::new(script), registry_prefix: Some(prefix), ..Habits::default() }
+    };
+    rig.trial("images::by_the_registry", habits, move |case| {
+        case.run(&["build", "-b", "oci", "-t", "app:1"])?.good()?;
+        let push =
+            ["image", "push", "app:1", "agent:1", "agent:2", "--to", "runtime-api", "--via", "registry"];
+        let outcome = case.run(&push)?;
+        let line = outcome.line()?;
+        same("image", line.starts_with(&format!("{target}/agent:1@sha256:")), true)?;
+        case.run(&["image", "pull", &format!("{target}/agent:2")])?.good()?;
+        same("uploads", case.service.calls("build").len(), 0)?;
+        same("questions", case.service.calls("image_exists").len(), 2)?;
+        let push = ["image", "push", "app:1", "absent:1", "--to", "runtime-api", "--via", "registry"];
+        case.run(&push)?.refused(1, &["was pushed, but", "says that it does not exist"])
+    })
+}
+
+fn gzip(bytes: &[u8]) -> Result<Vec<u8>, Failed> {
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
+}
 
 pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
     vec![
@@ -48,6 +94,45 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
             let listed: serde_json::Value = serde_json::from_str(state.good()?)?;
             same("in the ledger", listed.as_array().map(Vec::len), Some(3))
         }),
+        rig.trial("images::archives_of_every_form", Habits::default, |case| {
+            case.run(&["build", "-b", "oci", "-t", "app:1"])?.good()?;
+            let mut sources = Vec::new();
+            for form in ["oci", "docker"] {
+                let plain = format!("{form}.tar");
+                case.run(&["image", "save", "app:1", "-o", &plain, "--type", form])?.good()?;
+                let bytes = std::fs::read(case.place.path(&plain))?;
+                for (end, compressed) in
+                    [("gz", gzip(&bytes)?), ("zst", zstd::encode_all(bytes.as_slice(), 1)?)]
+                {
+                    case.place.write(&format!("{plain}.{end}"), compressed)?;
+                    sources.push(format!("{plain}.{end}"));
+                }
+                sources.push(plain);
+            }
+            for source in &sources {
+                case.run(&["image", "push", source, "agent:1", "--to", "runtime-api"])?.good()?;
+            }
+            let asked = case.service.calls("build");
+            same("uploads", asked.len(), sources.len())?;
+            let archives: Vec<_> =
+                asked.iter().filter_map(|a| a.upload.as_ref()).map(|u| &u.archive).collect();
+            same("the same image", archives.iter().all(|archive| **archive == *archives[0]), true)
+        }),
+        rig.trial("images::the_users_limit_counts", Habits::default, |case| {
+            case.run(&["build", "-b", "oci", "-t", "app:1"])?.good()?;
+            let line = ["image", "push", "app:1", "agent:1", "--to", "runtime-api"];
+            case.run_set(&[&line[..], &["--timeout", "60m"]].concat(), &["build-timeout=1ms"])?.good()?;
+            let outcome = case.run_set(&line, &["build-timeout=1ms"])?;
+            outcome.refused(4, &["the build `build-2` has not ended", "`windlass builds attach build-2`"])
+        }),
+        rig.trial("images::by_the_registry_needs_one", no_prefix, |case| {
+            case.run(&["build", "-b", "oci", "-t", "app:1"])?.good()?;
+            let line = ["image", "push", "app:1", "agent:1", "--to", "runtime-api", "--via", "registry"];
+            case.run(&line)?.refused(2, &["does not say which registry is its own", "registry-prefix"])?;
+            case.run(&["image", "push", "app:1", "--via", "registry"])?.refused(2, &["--to"])?;
+            same("uploads", case.service.calls("build").len(), 0)
+        }),
+        by_registry(rig),
         rig.trial("images::what_is_not_there", Habits::default, |case| {
             let to = ["--to", "runtime-api"];
             case.run(&[&["image", "push", "absent:1"][..], &to].concat())?

@@ -88,6 +88,74 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
                 &["is not on the service that the backend `runtime-api` means now", case.service.url()],
             )
         }),
+        rig.trial("ledger::a_backend_that_is_gone", Habits::default, |case| {
+            let address = format!("backends.staging.url={}", case.service.url());
+            let line = ["build", "-t", "agent:1", "-b", "staging", "--detach"];
+            let set = ["--set", "backends.staging.type=runtime-api", "--set", &address];
+            case.run(&[&line[..], &set].concat())?.good()?;
+            let gone = [
+                "`build-1` was submitted through the backend `staging`, which cannot be used now",
+                "unknown backend `staging`",
+                "submitted to: http://127.0.0.1:",
+                "name another backend of that service with `--backend`",
+            ];
+            case.run(&["builds", "status", "build-1"])?.refused(2, &gone)?;
+            same("listed", &json(case, &["builds"])?[0]["backend"], &"staging".into())?;
+            let attached = case.run(&["builds", "attach", "build-1", "-b", "runtime-api"])?;
+            same("image", attached.line()?, "registry.example.com/team/agent:1")?;
+            // The one build is one entry, whatever its backend is called, and its end is known.
+            let listed = json(case, &["builds"])?;
+            same("entries", listed.as_array().map(Vec::len), Some(1))?;
+            let nothing = case.place.run(&["builds", "attach", "build-1"])?;
+            same("image", nothing.line()?, "registry.example.com/team/agent:1")?;
+            case.place.run(&["builds", "logs", "build-1"])?.refused(2, &["cannot be used now"])
+        }),
+        rig.trial("ledger::detach_goes_to_the_next_backend", Habits::default, |case| {
+            let set =
+                ["--set", "backends.away.type=runtime-api", "--set", "backends.away.url=http://127.0.0.1:1"];
+            let line = ["build", "-t", "agent:1", "-b", "away,runtime-api", "--detach", "--format", "json"];
+            let outcome = case.run(&[&line[..], &set].concat())?;
+            let started: Value = serde_json::from_str(outcome.good()?)?;
+            same("backend", &started["backend"], &"runtime-api".into())?;
+            same("passed over", &started["passed_over"][0]["backend"], &"away".into())?;
+            same("said", outcome.stderr.contains("backend `away` is unavailable, trying the next"), true)
+        }),
+        rig.trial("ledger::many_at_once_and_killed_in_the_middle", Habits::default, |case| {
+            let start = |_| case.start(&["build", "-t", "agent:1", "--detach"], &[]);
+            let killed: Vec<_> = (0..6).map(start).collect::<Result<_, _>>()?;
+            let kept: Vec<_> = (0..6).map(start).collect::<Result<_, _>>()?;
+            // Each of them somewhere else in its work.
+            for (number, program) in killed.into_iter().enumerate() {
+                wait_until("some are sent", || case.service.calls("build").len() >= number)?;
+                program.kill()?;
+            }
+            let mut ids = Vec::new();
+            for program in kept {
+                ids.push(program.wait()?.line()?.to_owned());
+            }
+            let outcome = case.run(&["builds", "--format", "json"])?;
+            let listed: Vec<Value> = serde_json::from_str(outcome.good()?)?;
+            same("damaged", outcome.stderr.contains("cannot be read"), false)?;
+            for id in &ids {
+                same(id, listed.iter().filter(|entry| entry["id"] == id.as_str()).count(), 1)?;
+            }
+            Ok(())
+        }),
+        rig.trial("ledger::damage_and_wrong_clocks_harm_nobody", Habits::default, |case| {
+            case.run(&["build", "-t", "agent:1", "--detach"])?.good()?;
+            let directory = case.place.home(".local/state/windlass/builds");
+            let entry = std::fs::read_dir(&directory)?.next().ok_or("an entry")??.path();
+            let text = std::fs::read_to_string(&entry)?;
+            let field = |name: &str| text.split(&format!("\"{name}\": \"")).nth(1)?.split('"').next();
+            let started = field("started_at").ok_or("a time")?;
+            std::fs::write(&entry, text.replace(started, "2999-01-01T00:00:00Z"))?;
+            std::fs::write(directory.join("cut.json"), &text[..text.len() / 2])?;
+            let outcome = case.run(&["builds"])?;
+            same("listed", outcome.good()?.contains("build-1"), true)?;
+            same("said", outcome.stderr.contains("cut.json`: it is damaged"), true)?;
+            same("id", case.run(&["build", "-t", "agent:2", "--detach"])?.line()?, "build-2")?;
+            case.run(&["builds", "attach", "build-1"])?.good().map(drop)
+        }),
         rig.trial("ledger::nothing_secret_is_written", Habits::default, |case| {
             case.build(&[])?.good()?;
             fn search(directory: &std::path::Path) -> Result<usize, Failed> {

@@ -77,7 +77,8 @@ impl Case {
         self.run_set(&["build", "-t", "agent:1"], options)
     }
 
-    fn variables(&self) -> [(&'static str, &str); 2] {
+    /// The variables that offer the service.
+    pub(crate) fn variables(&self) -> [(&'static str, &str); 2] {
         [("RUNTIME_API_URL", self.service.url()), ("RUNTIME_API_KEY", API_KEY)]
     }
 }

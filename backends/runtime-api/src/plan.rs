@@ -59,7 +59,12 @@ pub(crate) fn refuse(request: &BuildRequest) -> Result<()> {
 
 /// Says what has no effect.
 pub(crate) fn warn(request: &BuildRequest, job: &Job) {
-    for (asked, option) in [(request.no_cache, "--no-cache"), (request.pull, "--pull")] {
+    for (asked, option) in [
+        (request.no_cache, "--no-cache"),
+        (request.pull, "--pull"),
+        // The times in what is sent are by it; those of the image are the service's.
+        (request.source_date_epoch.is_some(), "SOURCE_DATE_EPOCH"),
+    ] {
         if asked {
             job.events.warn(format!("`{option}` cannot be told to the service: it keeps to its own rules"));
         }

@@ -173,7 +173,10 @@ fn understand(client: &ServiceClient, id: &BuildId, answer: Result<Answer, Failu
                 state: RemoteState::of_word(&answer.status).unwrap_or(RemoteState::Running),
                 word: answer.status,
                 image: answer.image.filter(|image| !image.is_empty()),
-                error: answer.error.filter(|error| !error.is_empty()),
+                error: answer
+                    .error
+                    .filter(|error| !error.is_empty())
+                    .map(|error| client.key().hide(&error).into_owned()),
             }),
             Err(error) => Look::Unreadable(error),
         }),

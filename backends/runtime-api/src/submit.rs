@@ -240,6 +240,7 @@ async fn taken(api: &RuntimeApi, response: Response, upload: &Upload, job: &Job)
         Some(RemoteState::Failed | RemoteState::Cancelled) => {
             let word = answer.status.unwrap_or_default();
             let why = answer.error.filter(|text| !text.is_empty());
+            let why = why.map(|text| client.key().hide(&text).into_owned());
             Err(Error::new(ErrorKind::BuildFailed, format!("the build of `{}` failed", upload.target))
                 .with_source(why.unwrap_or_else(|| format!("Build failed with status: {word}"))))
         }

@@ -49,6 +49,7 @@ pub(super) async fn run(args: &BuildArgs, program: &Program) -> Result<()> {
     }
     prepare_files(args)?;
     tracing::info!(backend = %selection.backends[0].name, reason = %selection.reason, "chosen");
+    say_if_offered(&selection, &session);
     if args.detach {
         let work = async |job: &Job| {
             warn(&request, job).await?;
@@ -114,6 +115,18 @@ fn with_service_options(mut selection: Selection, args: &ServiceArgs) -> Result<
         chosen.options = options;
     }
     Ok(selection)
+}
+
+/// Who said nothing about backends should see that the surroundings did.
+fn say_if_offered(selection: &Selection, session: &Session<'_>) {
+    let offered = matches!(
+        selection.reason,
+        Reason::Offered { .. } | Reason::Variable { name: "TOGETHER_LOCAL_BUILD" }
+    );
+    if offered {
+        let name = &selection.backends[0].name;
+        session.output.note(&format!("using the backend `{name}`: {}", selection.reason));
+    }
 }
 
 fn reuse(args: &BuildArgs) -> Reuse {

@@ -42,10 +42,14 @@ fn as_text(whole: &Plan<'_>) -> String {
         facts.row(["then", &format!("{} (if unavailable)", whole.then.join(", "))]);
     }
     for reference in &plan.references {
-        facts.row(["reference", &reference.to_string()]);
+        facts.row(["reference", &reference.familiar()]);
     }
     if let Some(fingerprint) = &plan.fingerprint {
-        let found = if plan.found.is_some() { "exists: nothing would be built" } else { "not found" };
+        let found = match (&plan.found, plan.looked_for) {
+            (Some(_), _) => "exists: nothing would be built",
+            (None, true) => "not found",
+            (None, false) => "not looked for",
+        };
         facts.row(["fingerprint", &format!("{fingerprint} ({found})")]);
     }
     let entries = if plan.context.entries == 1 { "entry" } else { "entries" };

@@ -1,5 +1,7 @@
 //! Builds that outlive the client: submit, ledger, attach.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::{BuildReport, PassedOver, Pipeline, PipelineOptions, Wanted};
@@ -161,7 +163,8 @@ pub(super) fn ends_with_client(backend: &dyn Backend) -> Error {
 /// What a build is made of, as the user would name it.
 fn subject(request: &BuildRequest) -> String {
     match request.context.root() {
-        Some(root) => root.display().to_string(),
+        // Without what says nothing: `/app/.` is `/app`.
+        Some(root) => root.components().collect::<PathBuf>().display().to_string(),
         None => request.dockerfile.shown.display().to_string(),
     }
 }

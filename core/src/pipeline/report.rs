@@ -52,6 +52,8 @@ pub struct BuildPlan {
     pub fingerprint: Option<String>,
     /// An image of this fingerprint that would be taken instead of a build.
     pub found: Option<FoundImage>,
+    /// Whether it was looked for: a plan asks no service.
+    pub looked_for: bool,
     /// The stages of the Dockerfile, and which of them the target needs.
     pub stages: Vec<PlannedStage>,
     /// What the context holds.

@@ -189,7 +189,7 @@ impl ServiceClient {
 
     /// Reads an answer that is no success.
     pub async fn refusal(&self, answer: Response) -> Refusal {
-        Refusal::read(self.server(), self.key.sent_as(), answer).await
+        Refusal::read(self.server(), &self.key, answer).await
     }
 
     /// Reads a document; `what` it is not, for the message: `no build id`.
@@ -202,7 +202,7 @@ impl ServiceClient {
 
     /// The error of an answer that is not what the protocol says.
     pub fn unexpected(&self, what: &str, body: &[u8]) -> Error {
-        unexpected(self.server(), what, body)
+        unexpected(self.server(), &self.key, what, body)
     }
 
     /// Reads the answer to an upload, which is a small document.

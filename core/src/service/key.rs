@@ -1,5 +1,6 @@
 //! Who we are to a service.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -7,6 +8,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::backend_registry::Host;
 use crate::error::{Error, ErrorKind, Result};
+
+/// A shorter key is looked for nowhere: it would be found in words that have nothing to do with it.
+const SHORTEST_HIDDEN: usize = 8;
 
 /// Where a key stands in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +83,16 @@ impl ServiceKey {
         (self.name.clone(), self.value.clone())
     }
 
+    /// What a service says, without the key: some repeat what they were sent.
+    pub fn hide<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let value = self.value.to_str().unwrap_or_default();
+        let key = value.strip_prefix("Bearer ").unwrap_or(value);
+        match key.len() >= SHORTEST_HIDDEN && text.contains(key) {
+            true => text.replace(key, "(hidden)").into(),
+            false => text.into(),
+        }
+    }
+
     /// Where it stands in a request.
     pub fn sent_as(&self) -> KeyHeader {
         self.header
@@ -101,6 +115,10 @@ mod tests {
         assert_eq!(key.header().1.as_bytes(), b"Bearer secret-1");
         let own = ServiceKey::new(&"secret-1".into(), KeyHeader::Own("X-API-Key"), "KEY").expect("a key");
         assert_eq!((own.header().0.as_str(), own.header().1.as_bytes()), ("x-api-key", &b"secret-1"[..]));
+        assert_eq!(own.hide("what is secret-1?"), "what is (hidden)?");
+        assert_eq!(key.hide("secret-1 and Bearer secret-1"), "(hidden) and Bearer (hidden)");
+        let short = ServiceKey::new(&"a".into(), KeyHeader::Bearer, "KEY").expect("a key");
+        assert_eq!(short.hide("a cat"), "a cat");
         let error = ServiceKey::new(&"secret\n2".into(), KeyHeader::Bearer, "KEY").expect_err("two lines");
         assert!(!format!("{error:?}").contains("secret"), "{error:?}");
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reqwest::header::LOCATION;
 use reqwest::{Response, StatusCode};
 
-use super::key::KeyHeader;
+use super::key::ServiceKey;
 use crate::error::{Error, ErrorKind};
 use crate::http::{Failure, describe_failure, read_capped, retry_after};
 
@@ -25,19 +25,19 @@ pub struct Refusal {
     /// What it says, as it came: no more than 256 KiB of it.
     pub page: Bytes,
     server: String,
-    sent_as: KeyHeader,
+    key: ServiceKey,
     location: Option<String>,
 }
 
 impl Refusal {
     /// Reads an answer.
-    pub(super) async fn read(server: &str, sent_as: KeyHeader, response: Response) -> Self {
+    pub(super) async fn read(server: &str, key: &ServiceKey, response: Response) -> Self {
         let status = response.status();
         let retry_after = retry_after(response.headers(), jiff::Timestamp::now());
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(host_of);
         // A page that breaks off, or is endless, says nothing.
         let page = read_capped(server, response, PAGE_LIMIT_BYTES).await.unwrap_or_default();
-        Self { status, retry_after, page, server: server.to_owned(), sent_as, location }
+        Self { status, retry_after, page, server: server.to_owned(), key: key.clone(), location }
     }
 
     /// Says whether the service may answer otherwise in a moment.
@@ -58,11 +58,11 @@ impl Refusal {
         }
     }
 
-    /// The status, and the words of the page in one line.
+    /// The status, and the words of the page in one line, without the key.
     pub fn in_words(&self) -> String {
         let words = words(&self.page);
-        let reason = match words.as_str() {
-            "" => self.status.canonical_reason().unwrap_or_default(),
+        let reason = match self.key.hide(&words) {
+            words if words.is_empty() => self.status.canonical_reason().unwrap_or_default().into(),
             words => words,
         };
         format!("`{}` answered {} {reason}", self.server, self.status.as_u16()).trim_end().to_owned()
@@ -70,7 +70,8 @@ impl Refusal {
 
     /// Makes the error; `message` says what could not be done.
     pub fn into_error(self, message: &str) -> Error {
-        let Self { server, sent_as, location, .. } = &self;
+        let Self { server, key, location, .. } = &self;
+        let sent_as = key.sent_as();
         let kind = self.kind();
         let error = Error::new(kind, message).with_source(self.in_words());
         match (kind, location) {
@@ -157,9 +158,9 @@ fn for_service(error: &Error) -> Error {
 }
 
 /// The error of an answer that is not what the protocol says.
-pub(super) fn unexpected(server: &str, what: &str, body: &[u8]) -> Error {
+pub(super) fn unexpected(server: &str, key: &ServiceKey, what: &str, body: &[u8]) -> Error {
     let words = words(body);
-    let seen = if words.is_empty() { "nothing".to_owned() } else { words };
+    let seen = if words.is_empty() { "nothing".into() } else { key.hide(&words) };
     Error::new(ErrorKind::UnexpectedAnswer, format!("`{server}` answered {what}"))
         .with_source(format!("it said: {seen}"))
 }
