@@ -109,3 +109,11 @@ fn trial(
     let rig = rig.clone();
     Trial::test(format!("snapshots::{}", name.into()), move || test(&Case::new(&rig, habits())?))
 }
+
+/// `image-UUID:UUID`
+fn is_name(name: &str) -> bool {
+    let uuid = |text: &str| {
+        text.len() == 36 && text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && text == text.to_lowercase()
+    };
+    name.strip_prefix("image-").and_then(|rest| rest.split_once(':')).is_some_and(|(a, b)| uuid(a) && uuid(b))
+}

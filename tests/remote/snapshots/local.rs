@@ -10,7 +10,7 @@ use windlass_tests::service::{
     Absent, PASSWORD, Registry, RegistryOptions, USER, from_environment, variables,
 };
 
-use super::Case;
+use super::{Case, is_name};
 use crate::rig::{Rig, same};
 
 /// The project in the registry: what base32 makes of `project`.
@@ -94,14 +94,6 @@ impl Local {
         std::fs::write(directory.join("config.json"), login)?;
         Ok(directory.to_string_lossy().into_owned())
     }
-}
-
-/// `image-UUID:UUID`
-fn is_name(name: &str) -> bool {
-    let uuid = |text: &str| {
-        text.len() == 36 && text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && text == text.to_lowercase()
-    };
-    name.strip_prefix("image-").and_then(|rest| rest.split_once(':')).is_some_and(|(a, b)| uuid(a) && uuid(b))
 }
 
 pub(super) fn trials(rig: &Rig) -> Vec<Trial> {
