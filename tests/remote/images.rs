@@ -10,6 +10,14 @@ use windlass_tests::service::{from_environment, variables};
 
 use crate::rig::{Rig, same};
 
+fn the_second_never_ends() -> Habits {
+    let script = |asked: &Asked| match asked.line.ends_with("build_id=build-2") {
+        true => Reaction::Answer(document(200, json!({ "status": "RUNNING" }))),
+        false => Reaction::Normal,
+    };
+    Habits { script: Box::new(script), ..Habits::default() }
+}
+
 fn no_prefix() -> Habits {
     Habits { registry_prefix: None, ..Habits::default() }
 }
@@ -118,7 +126,7 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
                 asked.iter().filter_map(|a| a.upload.as_ref()).map(|u| &u.archive).collect();
             same("the same image", archives.iter().all(|archive| **archive == *archives[0]), true)
         }),
-        rig.trial("images::the_users_limit_counts", Habits::default, |case| {
+        rig.trial("images::the_users_limit_counts", the_second_never_ends, |case| {
             case.run(&["build", "-b", "oci", "-t", "app:1"])?.good()?;
             let line = ["image", "push", "app:1", "agent:1", "--to", "runtime-api"];
             case.run_set(&[&line[..], &["--timeout", "60m"]].concat(), &["build-timeout=1ms"])?.good()?;

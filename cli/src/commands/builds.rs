@@ -192,10 +192,12 @@ async fn status(wanted: &BuildArg, session: &Session<'_>) -> Result<()> {
 async fn attach(wanted: &BuildArg, timeout: Option<&str>, session: &Session<'_>) -> Result<()> {
     let limit = limit(timeout, session)?;
     let found = Found::new(wanted, session)?;
-    let (remote, host) = (found.remote()?, &session.host);
     let image = match found.entry.state {
         state if state.is_final() => ended(&found.entry)?,
-        _ => session.work(limit, async |job| resume(remote, found.entry.clone(), host, job).await).await?,
+        _ => {
+            let (remote, host) = (found.remote()?, &session.host);
+            session.work(limit, async |job| resume(remote, found.entry.clone(), host, job).await).await?
+        }
     };
     match session.output.format {
         Format::Json => session.output.json(&image),
