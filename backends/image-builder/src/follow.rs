@@ -136,9 +136,8 @@ impl<'a> Follower<'a> {
                 End::Broken { error, opened, retry_after } => {
                     failures += 1;
                     asked = retry_after.map(|asked| asked.min(config.retry_after_limit));
-                    let was_cut = opened && error.kind() != ErrorKind::TimedOut;
                     if let Some(ending) = self.after_trouble(failures, opened, error).await? {
-                        if was_cut {
+                        if opened {
                             self.read_the_rest().await?;
                         }
                         return Ok(ending);
@@ -165,12 +164,22 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// What a build said last is worth another reading of its log, but not its result.
+    /// What a build said last is worth some more readings of its log, but not its result.
     async fn read_the_rest(&mut self) -> Result<()> {
-        match tokio::time::timeout(REST_LIMIT, self.read_log()).await {
-            Ok(Err(error)) if error.kind() == ErrorKind::Cancelled => Err(error),
-            _ => Ok(()),
+        let limit = Instant::now() + REST_LIMIT;
+        let (mut failures, mut wait) = (0, self.config().reconnect_first_wait);
+        while failures < self.config().log_attempts {
+            self.progressed = false;
+            match tokio::time::timeout_at(limit, self.read_log()).await {
+                Ok(Err(error)) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Ok(Ok(End::Broken { .. })) => {}
+                _ => return Ok(()),
+            }
+            failures = if self.progressed { 0 } else { failures + 1 };
+            pause(self.job, wait).await?;
+            wait = (wait * GROWTH).min(self.config().reconnect_longest_wait);
         }
+        Ok(())
     }
 
     /// Looks at the status once; `None` where the build goes on, as far as one can tell.
