@@ -176,7 +176,7 @@ async fn find(args: &PushArgs, session: &Session<'_>) -> Result<Found> {
     match args.pull {
         true => pulled(&reference, args, &store, session).await.map(Found::Store),
         false => {
-            Err(absent.with_hint("it is not in a docker engine either; `--pull` takes it from its registry"))
+            Err(absent.with_hint("no docker engine here has it either; `--pull` takes it from its registry"))
         }
     }
 }
