@@ -66,6 +66,8 @@ struct Pending {
     data: Vec<u8>,
     /// The id that it will have; it holds for the events after it too.
     id: String,
+    /// It has one of its own. (Comparing empty texts instead takes 0.1 µs where `memcmp` loads with a mask.)
+    has_id: bool,
     has_data: bool,
     cut: bool,
 }
@@ -190,7 +192,10 @@ impl EventStream {
         match field {
             b"data" => self.event.add(value, cut, self.limit_bytes),
             b"event" => value.clone_into(&mut self.event.name),
-            b"id" if memchr(0, value).is_none() => self.event.id = String::from_utf8_lossy(value).into(),
+            b"id" if memchr(0, value).is_none() => {
+                self.event.id = String::from_utf8_lossy(value).into();
+                self.event.has_id = true;
+            }
             b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
                 let millis = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
                 self.retry = Some(Duration::from_millis(millis.unwrap_or(u64::MAX)));
@@ -201,7 +206,7 @@ impl EventStream {
     }
 
     fn end_event(&mut self) -> bool {
-        if self.id != self.event.id {
+        if std::mem::take(&mut self.event.has_id) {
             self.id.clone_from(&self.event.id);
         }
         if !self.event.has_data {
