@@ -30,6 +30,10 @@ use output::Output;
 use session::Program;
 use settings::Surroundings;
 
+/// The stack of a thread, as large as that of the first one: the work is a chain of many calls, and without
+/// optimisation each takes a lot of room.
+const STACK_BYTES: usize = 8 << 20;
+
 /// Runs the program over these backends: reads the command line, does what it says, and gives the
 /// exit code.
 pub fn run(registry: BackendRegistry) -> std::process::ExitCode {
@@ -49,13 +53,15 @@ fn run_command(cli: Cli, registry: BackendRegistry) -> ExitCode {
             return ExitCode::of(error.kind());
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            output::to_stderr(&format!("error: could not start: {error}"));
-            return ExitCode::Failed;
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()
+        {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                output::to_stderr(&format!("error: could not start: {error}"));
+                return ExitCode::Failed;
+            }
+        };
     let working = program.clone();
     let work = runtime.spawn(async move {
         interrupt::watch(working.cancel.clone(), working.shield.clone())?;

@@ -5,9 +5,10 @@ use std::process::Command;
 
 use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::Value;
-use windlass_tests::service::together::{Call, Habits, Issued, id};
+use windlass_tests::place::{interrupt, wait_until};
+use windlass_tests::service::together::{API_KEY, Call, Habits, Issued, id};
 use windlass_tests::service::{
-    Absent, PASSWORD, Registry, RegistryOptions, USER, from_environment, variables,
+    Absent, PASSWORD, Registry, RegistryOptions, StalledRegistry, USER, from_environment, variables,
 };
 
 use super::{Case, is_name};
@@ -97,8 +98,10 @@ impl Local {
 }
 
 pub(super) fn trials(rig: &Rig) -> Vec<Trial> {
+    let rig_of = rig.clone();
     let mut trials = vec![
-        trial(rig, "oci", variables::REGISTRY, |rig, _| without_docker(rig)),
+        Trial::test("snapshots::local_leaving", move || leaving(&rig_of)),
+        trial(rig, "oci", variables::REGISTRY, |rig, registry| without_docker(rig, &registry)),
         trial(rig, "credential_that_does_not_work", variables::REGISTRY, |rig, _| {
             refused_before_the_build(rig)
         }),
@@ -135,8 +138,9 @@ fn trial(
     })
 }
 
-fn without_docker(rig: &Rig) -> Result<(), Failed> {
+fn without_docker(rig: &Rig, bases: &str) -> Result<(), Failed> {
     let local = Local::new(rig, PASSWORD, &[FOR_EVER])?;
+    local.case.place.write("app/Dockerfile", format!("FROM {bases}/base/busybox:1\nCOPY hello.txt /\n"))?;
     let line =
         ["create", "--context", "app", "--backend", "oci", "--alias", "app@1", "--build-arg", "A=1", "--ci"];
     let outcome = local.case.run(&line)?;
@@ -244,6 +248,28 @@ fn failed_build(rig: &Rig) -> Result<(), Failed> {
     outcome.refused(1, &["absent.txt"])?;
     same("nothing was registered", local.case.service.calls(Call::Create).len(), 0)?;
     local.is_clean()
+}
+
+/// Ctrl-C while the registry takes nothing more.
+fn leaving(rig: &Rig) -> Result<(), Failed> {
+    let registry = StalledRegistry::start()?;
+    let issued = Issued {
+        registry_url: format!("{}/{PROJECT}", registry.address()),
+        username: USER.to_owned(),
+        password: "password-of-together".to_owned(),
+        expired_at: Box::new(|_| None),
+    };
+    let case = Case::new(rig, Habits { issued: Some(issued), ..Habits::default() })?;
+    let variables = [("TOGETHER_BASE_URL", case.service.url()), ("TOGETHER_API_KEY", API_KEY)];
+    let line = ["snapshot", "create", "--context", "app", "--backend", "oci"];
+    let program = case.place.start_with(&line, &variables)?;
+    wait_until("the push stands still", || registry.has_stalled())?;
+    let outcome = interrupt(program)?;
+    outcome.refused(130, &["cancelled"])?;
+    case.tells_nothing(&outcome)?;
+    same("nothing was registered", case.service.calls(Call::Create).len(), 0)?;
+    let left = std::fs::read_dir(case.place.home("cache/windlass/snapshots"))?.count();
+    same("what is left", left, 0)
 }
 
 /// Found out before the service is asked for anything.

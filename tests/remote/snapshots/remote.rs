@@ -78,7 +78,7 @@ fn dry_run(rig: &Rig) -> Trial {
         for shown in [&remote, &local, &image, &built] {
             for part in [
                 "/container-registries/default/credentials",
-                "POST /v1/snapshots to",
+                "/v1/snapshots [Authorization: Bearer (hidden)] [{",
                 r#""ttl":5"#,
                 r#"{"alias":"a@b"}"#,
             ] {

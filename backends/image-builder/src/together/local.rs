@@ -115,7 +115,8 @@ impl Creation<'_> {
         request: BuildRequest,
         image: &Reference,
     ) -> Result<String> {
-        let build = async { Ok(pipeline.build(request, &BUILD_ANEW, self.job).await?.image.backend) };
+        let build =
+            Box::pin(async { Ok(pipeline.build(request, &BUILD_ANEW, self.job).await?.image.backend) });
         let Some(keeper) = keeper else { return build.await };
         let result = async {
             let backend = build.await?;

@@ -156,9 +156,9 @@ impl Management {
             let mut url = self.url("/snapshots/batch");
             url.set_query(query(&pairs).as_deref());
             let page: Vec<Snapshot> = self.ask("get snapshots", url, "no list of snapshots", job).await?;
-            found.extend(page.into_iter().map(|snapshot| (snapshot.id.clone(), snapshot)));
+            found.extend(page.into_iter().map(|snapshot| (snapshot.id.to_ascii_lowercase(), snapshot)));
         }
-        Ok(different.into_iter().filter_map(|id| found.remove(id)).collect())
+        Ok(different.into_iter().filter_map(|id| found.remove(&id.to_ascii_lowercase())).collect())
     }
 
     /// Gets the snapshot with this id, or with `@ALIAS` what that points to.
@@ -233,7 +233,7 @@ impl Management {
     }
 
     /// The address of a call below `/v1`; `path` is encoded already.
-    fn url(&self, path: &str) -> Url {
+    pub(super) fn url(&self, path: &str) -> Url {
         let mut url = self.client.url(&["v1"], &[]);
         url.set_path(&format!("{}{path}", url.path()));
         url

@@ -23,14 +23,12 @@ pub const LOCAL: &str = "<registry>/<project>/image-<uuid>:<uuid>";
 
 /// The calls around the build, split where it is: those before it and those after it.
 pub fn planned(management: &Management, order: &SnapshotOrder, way: &Way) -> [Vec<PlannedAction>; 2] {
-    let request = |subject: String, details: Vec<String>| PlannedAction {
-        verb: "request".to_owned(),
-        subject,
-        details,
+    let call = |path: &str, details: Vec<String>| PlannedAction {
+        verb: "POST".to_owned(),
+        subject: format!("{}{path}", management.url("")),
+        details: std::iter::once("Authorization: Bearer (hidden)".to_owned()).chain(details).collect(),
     };
-    let call = |what: &str, details| request(format!("{what} to `{}`", management.server()), details);
-    let credential =
-        |what: &str| call("POST /v1/container-registries/default/credentials", vec![what.to_owned()]);
+    let credential = |why: &str| call("/container-registries/default/credentials", vec![why.to_owned()]);
     let image = match way {
         Way::Service => "<what the service built>".to_owned(),
         Way::Local => LOCAL.to_owned(),
@@ -48,10 +46,10 @@ pub fn planned(management: &Management, order: &SnapshotOrder, way: &Way) -> [Ve
         Way::Service | Way::Built(_) => after.push(credential("to read the architecture of the image")),
     }
     let registration = serde_json::to_string(&order.registration(&image, architecture)).unwrap_or_default();
-    after.push(call("POST /v1/snapshots", vec![registration]));
+    after.push(call("/snapshots", vec![registration]));
     for alias in &order.aliases {
         let document = serde_json::json!({ "alias": alias }).to_string();
-        after.push(call("POST /v1/snapshots/<id>/aliases", vec![document]));
+        after.push(call("/snapshots/<id>/aliases", vec![document]));
     }
     [before, after]
 }

@@ -35,8 +35,9 @@ impl Creation<'_> {
         if request.tags.is_empty() {
             request.tags.push(image_name().parse()?);
         }
-        let report =
-            self.step("build", async |_| pipeline.build(request, &BUILD_ANEW, self.job).await).await?;
+        let report = self
+            .step("build", async |_| Box::pin(pipeline.build(request, &BUILD_ANEW, self.job)).await)
+            .await?;
         let Some(image) = report.image.references.first() else {
             return Err(Error::new(ErrorKind::UnexpectedAnswer, "the service did not say what it built"));
         };

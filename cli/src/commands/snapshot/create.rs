@@ -281,7 +281,8 @@ async fn show_plan(
     let tags = vec!["image-<uuid>:<uuid>".replace("<uuid>", "00000000-0000-4000-8000-000000000000").parse()?];
     let mut request = BuildRequest { tags, ..request };
     if *way == Way::Local {
-        let destination = Some(Destination::Path("image.tar".into()));
+        let loads = selection.backends[0].type_name == windlass_docker::TYPE;
+        let destination = (!loads).then(|| Destination::Path("image.tar".into()));
         request.outputs = vec![BuildOutput { kind: OutputKind::Docker, destination, attributes: [].into() }];
     }
     let options = PipelineOptions { reuse: Reuse::Never, explain: false };

@@ -18,7 +18,8 @@ use crate::session::{Program, Session};
 
 pub(super) async fn run(command: SnapshotCommand, program: &Program) -> Result<()> {
     if let SnapshotCommand::Create(args) = command {
-        return create::run(&args, program).await;
+        // The longest chain of calls of all commands.
+        return Box::pin(create::run(&args, program)).await;
     }
     let session = program.session(None)?;
     session.output.refuse_paths()?;
