@@ -349,5 +349,11 @@ fn write_stream(
     if written < wanted.len() {
         return Err(Error::new(ErrorKind::Corrupt, "an archive changed while it was read"));
     }
+    if let Stream::Archive { context, entry } = stream {
+        // It was not read to its end, where a change would be met.
+        let listed = sources.context(context);
+        let (context, entry) = listed.entry(entry);
+        context.open(entry)?.check_unchanged()?;
+    }
     Ok(())
 }

@@ -109,7 +109,39 @@ impl Workshop {
     ) -> Result<()> {
         let known = |diff_id| Some(Layer { descriptor: self.sources.layer(diff_id)?, diff_id });
         let layers: Vec<Layer> = layers.into_iter().filter_map(known).collect();
-        bases.fetch(&layers, job).await
+        bases.fetch(&layers, job).await?;
+        for layer in layers {
+            let verify = || {
+                let (workshop, layer) = (self.clone(), layer.clone());
+                job.blocking(move |job| workshop.verify(&layer, job))
+            };
+            match verify().await {
+                Ok(()) => {}
+                // It was damaged and is gone: where it comes from may have it whole.
+                Err(error)
+                    if error.kind() == ErrorKind::Corrupt && !self.store.has(&layer.descriptor.digest) =>
+                {
+                    bases.fetch(std::slice::from_ref(&layer), job).await.map_err(|_| error)?;
+                    verify().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that what is read from a layer is what its image says, once in a build. A layer that is
+    /// made of it is remembered by that: neither a disk that forgets nor an image that lies may get into it.
+    fn verify(&self, layer: &Layer, job: &Job) -> Result<()> {
+        let verified = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = (layer.descriptor.digest, layer.diff_id);
+        if verified().contains(&known) {
+            return Ok(());
+        }
+        self.store.verify_blob(&layer.descriptor, job)?;
+        self.store.layer_index(&layer.descriptor, layer.diff_id, job)?;
+        verified().insert(known);
+        Ok(())
     }
 
     /// Looks for the same layer, from this build or an earlier one.

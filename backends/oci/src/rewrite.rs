@@ -48,8 +48,7 @@ fn has(layer: &Layer, compression: Compression) -> bool {
 
 /// A layer in another compression, from an earlier build if the store still has it.
 async fn recompressed(bases: &Bases, layer: &Layer, compression: Compression, job: &Job) -> Result<Layer> {
-    // Nothing else has no members and yet a content.
-    let shape = LayerShape::of(compression, []);
+    let shape = LayerShape::recompressed(compression, layer.diff_id);
     let key = shape.with_contents([layer.diff_id]);
     let made = bases.store.layer_memos(&shape).into_iter().find(|memo| memo.key == key);
     if let Some(memo) = made.filter(|memo| bases.store.has_whole(&memo.descriptor)) {

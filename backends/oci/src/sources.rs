@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use windlass_core::archive::unpack::TarReader;
 use windlass_core::archive::{self, TarEntry, decompress};
 use windlass_core::backend::Job;
-use windlass_core::context::{Context, Entry, EntryKind, EntrySource};
+use windlass_core::context::{Context, DiskState, Entry, EntryKind, EntrySource};
 use windlass_core::digest::Digest;
 use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::fingerprint::{FileHashes, StatCache};
@@ -90,7 +90,8 @@ impl Sources {
         self.contexts().iter().for_each(|listed| listed.hashes.save(&listed.entries));
     }
 
-    /// Makes a layer known by its `diff_id`.
+    /// Makes a layer known by its `diff_id`, which is what the config of its image says: before the layer
+    /// is read, that has to be verified.
     pub(crate) fn add_layer(&self, diff_id: Digest, descriptor: Descriptor) {
         self.layers.write().unwrap_or_else(PoisonError::into_inner).insert(diff_id, descriptor);
     }
@@ -229,14 +230,15 @@ fn is_tar_header(head: &[u8]) -> bool {
 /// The entries of a context as a tree. Files that are one file on disk become hard links.
 fn tree_of(entries: &[Entry], context: usize) -> Tree {
     let mut tree = Tree::default();
-    let mut seen: HashMap<(u64, u64), usize> = HashMap::with_capacity(entries.len());
+    // All of the state counts: some network file systems give two files one number.
+    let mut seen: HashMap<DiskState, usize> = HashMap::with_capacity(entries.len());
     for (number, entry) in entries.iter().enumerate() {
         let kind = match &entry.kind {
             EntryKind::Directory => NodeKind::Directory,
             EntryKind::Symlink { target } => NodeKind::Symlink { target: target.clone() },
             EntryKind::File { size_bytes } => {
                 let first = match &entry.source {
-                    EntrySource::Disk(state) => *seen.entry((state.device, state.inode)).or_insert(number),
+                    EntrySource::Disk(state) => *seen.entry(*state).or_insert(number),
                     EntrySource::Memory(_) => number,
                 };
                 NodeKind::File { size_bytes: *size_bytes, content: Content::Entry { context, entry: first } }
@@ -247,4 +249,33 @@ fn tree_of(entries: &[Entry], context: usize) -> Tree {
         tree.insert(entry.path.as_bytes().to_vec(), node);
     }
     tree
+}
+
+
+#[cfg(test)]
+mod tests {
+    use windlass_core::context::ContextPath;
+
+    use super::*;
+
+    #[test]
+    fn one_file_has_one_state_and_not_only_one_number() {
+        let entry = |name: &str, mtime_ns: i64| {
+            let state = DiskState { size_bytes: 1, mtime_ns, ctime_ns: 7, inode: 5, device: 3 };
+            Entry {
+                path: ContextPath::from_clean(name),
+                kind: EntryKind::File { size_bytes: 1 },
+                mode: 0o644,
+                mtime: 0,
+                source: EntrySource::Disk(state),
+            }
+        };
+        let tree = tree_of(&[entry("a", 1), entry("b", 1), entry("c", 2)], 0);
+        let content = |name: &[u8]| match tree.get(name).expect("there").kind {
+            NodeKind::File { content, .. } => content,
+            _ => panic!("a file"),
+        };
+        assert_eq!(content(b"a"), content(b"b"));
+        assert_ne!(content(b"a"), content(b"c"));
+    }
 }

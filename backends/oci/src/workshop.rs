@@ -1,13 +1,14 @@
 //! What the instructions of one build share: where content comes from, where layers go, and how
 //! they are written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use windlass_core::archive::{ArchiveSettings, Compression, DEFAULT_EPOCH, Timestamps};
 use windlass_core::backend::Job;
 use windlass_core::context::{self, Context, ContextPath};
+use windlass_core::digest::Digest;
 use windlass_core::error::Result;
 use windlass_core::fingerprint::StatCache;
 use windlass_core::image::{ImageStore, LayerMemo, LayerShape};
@@ -44,6 +45,9 @@ pub(crate) struct Workshop {
     pub(crate) turns: Arc<LockEach<LayerShape>>,
     /// The layers of this build.
     pub(crate) made: Arc<Mutex<BTreeMap<LayerShape, Vec<LayerMemo>>>>,
+    /// The layers, by blob and `diff_id`, that were found to be what their images say before anything was
+    /// read from them.
+    pub(crate) verified: Arc<Mutex<BTreeSet<(Digest, Digest)>>>,
     timestamps: Timestamps,
     explicit_epoch: Option<i64>,
     /// The numbers of the contexts that were listed: the main one under the empty name.
@@ -60,7 +64,7 @@ impl Workshop {
         archive: ArchiveSettings,
         explicit_epoch: Option<i64>,
     ) -> Self {
-        let (turns, made) = Default::default();
+        let (turns, made, verified) = Default::default();
         Self {
             sources: Sources::new(store.clone(), cache),
             store,
@@ -72,6 +76,7 @@ impl Workshop {
             ahead: None,
             turns,
             made,
+            verified,
             timestamps: archive.timestamps,
             explicit_epoch: explicit_epoch.or(archive.source_date_epoch),
             listed: Arc::default(),

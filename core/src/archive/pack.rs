@@ -126,8 +126,8 @@ fn first_name<'a>(entry: &Entry, entries: &'a [Entry], firsts: &HashMap<u64, u32
     };
     let first = entries.get(*firsts.get(&state.inode)? as usize)?;
     let EntrySource::Disk(other) = &first.source else { return None };
-    (first.path != entry.path && other.device == state.device && other.size_bytes == state.size_bytes)
-        .then_some(first)
+    // All of the state counts: some network file systems give two files one number.
+    (first.path != entry.path && other == state).then_some(first)
 }
 
 fn tar_entry(

@@ -44,6 +44,16 @@ impl Content {
         Ok(Self { source, path })
     }
 
+    /// Fails if the file is no longer what it was when it was listed: for those who do not read to the end.
+    ///
+    /// # Errors
+    /// `ContextUnreadable`, naming the path.
+    pub fn check_unchanged(&self) -> Result<(), Error> {
+        let Source::Disk { file, listed, .. } = &self.source else { return Ok(()) };
+        let now = file.metadata().map_err(|error| unreadable(&self.path, error))?;
+        if same_content(&DiskState::of(&now), listed) { Ok(()) } else { Err(changed(&self.path)) }
+    }
+
     /// Appends the whole content to a buffer.
     ///
     /// # Errors

@@ -89,6 +89,15 @@ impl LayerShape {
         Self(hasher.finish())
     }
 
+    /// The shape of a layer that is another one in this compression.
+    pub fn recompressed(compression: Compression, diff_id: Digest) -> Self {
+        let mut hasher = StableHasher::new("windlass recompressed layer 1");
+        hasher.bytes(LAYERS_VERSION.as_bytes());
+        hasher.bytes(compression_name(compression).as_bytes());
+        hasher.bytes(diff_id.as_bytes());
+        Self(hasher.finish())
+    }
+
     /// The key of a layer of this shape with these contents, in the order in which they are read.
     pub fn with_contents(&self, contents: impl IntoIterator<Item = Digest>) -> LayerKey {
         let mut hasher = StableHasher::new("windlass layer contents 1");
@@ -349,5 +358,20 @@ mod tests {
             fs::write(store.path(&blob.digest), damaged).expect("damaged");
             assert!(!store.has_whole(&blob) && !store.has(&blob.digest));
         }
+    }
+
+    #[test]
+    fn each_recompressed_layer_has_its_own_memory() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = ImageStore::open(dir.path()).expect("store");
+        let blob = store.put_as("text/plain", b"hello").expect("put");
+        let shape = |number: u8| LayerShape::recompressed(Compression::gzip(), Digest::of([number]));
+        // More than one shape would hold.
+        for number in 0..=MOST_RECORDS as u8 {
+            let key = shape(number).with_contents([]);
+            let memo = LayerMemo { key, diff_id: Digest::of([number]), descriptor: blob.clone() };
+            store.remember_layer(&shape(number), memo).expect("remembered");
+        }
+        assert_eq!(store.layer_memos(&shape(0)).len(), 1);
     }
 }

@@ -200,13 +200,26 @@ impl Push<'_> {
             // Nobody has read it here, so it need not be kept here.
             BlobSource::Registries(elsewhere)
         };
-        let pushed = client.push_blob(repository, blob, &source, from, self.step, job).await?;
+        let pushed = match client.push_blob(repository, blob, &source, from, self.step, job).await {
+            Ok(pushed) => pushed,
+            Err(error) if matches!(source, BlobSource::File(_)) && may_be_ours(&error) => {
+                return Err(self.check_own(blob, job).await.err().unwrap_or(error));
+            }
+            Err(error) => return Err(error),
+        };
         // Only a hint: a store that cannot be written is no reason to fail after the blob is there.
         if let Err(error) = store.record_origin(&blob.digest, repository) {
             tracing::debug!(digest = %blob.digest, %error, "the origin is not remembered");
         }
         self.count(blob, pushed);
         Ok(())
+    }
+
+    /// Reads a blob of the store that a registry does not take. One that is damaged is taken out, so that
+    /// the next build makes it again.
+    async fn check_own(&self, blob: &Descriptor, job: &Job) -> Result<()> {
+        let (store, blob) = (self.store.clone(), blob.clone());
+        job.blocking(move |job| store.verify_blob(&blob, job)).await
     }
 
     fn count(&self, blob: &Descriptor, pushed: Pushed) {
@@ -232,6 +245,14 @@ impl Push<'_> {
 
 fn name_by_digest(repository: &Reference, document: &Descriptor) -> Result<Reference> {
     format!("{}@{}", repository.name(), document.digest).parse()
+}
+
+/// Says whether a registry may have refused what we sent for being damaged here.
+fn may_be_ours(error: &Error) -> bool {
+    !matches!(
+        error.kind(),
+        ErrorKind::Cancelled | ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::Denied
+    )
 }
 
 #[cfg(test)]

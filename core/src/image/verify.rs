@@ -29,6 +29,14 @@ pub struct Verified {
 }
 
 impl ImageStore {
+    /// Reads a blob and computes its digest. One that is damaged is taken out. Blocks.
+    ///
+    /// # Errors
+    /// `Corrupt` if it is damaged, `NotFound` if it is not there; `LocalIo`; `Cancelled`.
+    pub fn verify_blob(&self, blob: &Descriptor, job: &Job) -> Result<()> {
+        self.blob_reader(blob, job)?.copy_to(&mut io::sink())
+    }
+
     /// Reads everything that these images consist of, each blob once, and computes its digest.
     /// What is damaged is taken out, so that the next run fetches or builds it again. Blocks.
     ///
@@ -43,7 +51,7 @@ impl ImageStore {
             if !seen.insert(part.digest.hex()) {
                 continue;
             }
-            match self.blob_reader(&part, job).and_then(|reader| reader.copy_to(&mut io::sink())) {
+            match self.verify_blob(&part, job) {
                 Ok(()) => {
                     found.sound += 1;
                     found.size_bytes += part.size_bytes;

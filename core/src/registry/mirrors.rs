@@ -72,6 +72,24 @@ impl RegistryClient {
         mirrors.chain([reference.clone()]).collect()
     }
 
+    /// Notes that somebody gave wrong content of an image in these places: its mirrors are asked no more. Says
+    /// whether any of them was asked so far.
+    pub(super) fn distrust_mirrors(&self, origins: &[Reference], job: &Job) -> bool {
+        let asked = origins
+            .iter()
+            .flat_map(|origin| self.places(origin).into_iter().filter(move |place| place != origin));
+        let mut any = false;
+        for place in asked {
+            let mut down = self.inner.mirrors_down.lock().unwrap_or_else(PoisonError::into_inner);
+            if down.insert(place.registry().to_owned()) {
+                job.events
+                    .warn(format!("the mirror `{}` is passed over: wrong content came", place.registry()));
+                any = true;
+            }
+        }
+        any
+    }
+
     /// Notes that a place failed. The error comes back if there is no use in trying the next.
     pub(super) fn pass_over(&self, place: &Reference, error: Error, job: &Job) -> Result<()> {
         match error.kind() {

@@ -341,3 +341,33 @@ async fn a_layer_that_takes_blocks_of_an_earlier_one_is_as_if_made_anew() {
     write(&anew, "another");
     assert_eq!(changed.layers, anew.again("FROM scratch\nCOPY . /\n").await.layers);
 }
+
+#[tokio::test]
+async fn a_layer_that_rots_gets_into_no_other() {
+    let bench = Bench::new();
+    // It hardly gets smaller, so that a wrong byte of the blob is a wrong byte of the file.
+    let noise: String = (0..400_u32).map(|number| Digest::of(number.to_le_bytes()).hex()).collect();
+    bench.write("f", &noise).write("g", "after it");
+    let from =
+        |name: &str| format!("FROM scratch AS a\nCOPY f g /\nFROM scratch\nCOPY --from=a /f /{name}\n");
+    bench.again(&from("one")).await;
+    let mut blobs: Vec<_> = std::fs::read_dir(bench.store().path(&Digest::of(b"")).parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.metadata().unwrap().len() > 10_000)
+        .map(|entry| entry.path())
+        .collect();
+    assert_eq!(blobs.len(), 2, "the layer of the stage, and that of the image");
+    blobs.retain(|path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[9_000] ^= 1;
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(path, bytes).unwrap();
+        true
+    });
+    let error = bench.run(&bench.request(&from("two"))).await.expect_err("rotten");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+    let out = bench.build(&from("two")).await;
+    assert_eq!(out.layers.len(), 1);
+    assert_eq!(out.file("two"), format!("644 0:0 {noise:?}"));
+}

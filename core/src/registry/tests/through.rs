@@ -3,7 +3,7 @@ use super::{client, reference};
 use crate::backend::Job;
 use crate::error::{ErrorKind, Result};
 use crate::image::Descriptor;
-use crate::registry::{BlobSource, Pushed};
+use crate::registry::{BlobSource, HostSettings, Pushed, RegistryClient};
 
 fn content(size: usize) -> Vec<u8> {
     (0..size).map(|n| (n / 3) as u8).collect()
@@ -114,4 +114,33 @@ async fn a_cut_or_refused_upload_is_fetched_and_sent_again() {
         send(1100, fetched(1100), |seen| if seen.is("PATCH") { reply(400) } else { reply(201) }).await;
     assert_eq!(result.expect("sent"), Pushed::Uploaded);
     assert_eq!((origin.seen("GET").len(), fake.seen("PUT")[0].body.len()), (2, 1100));
+}
+
+#[tokio::test]
+async fn a_mirror_with_wrong_content_is_passed_over() {
+    for size in [900, 1100] {
+        let wrong = move |_: &Seen| reply(200).body(content(size + 3)[3..].to_vec());
+        let (mirror, origin) =
+            (Fake::start(wrong).await, Fake::start(move |_| reply(200).body(content(size))).await);
+        let fake = Fake::start(move |seen| match seen {
+            seen if seen.is("HEAD") => reply(404),
+            seen if seen.is("POST") => reply(202).header("Location", "/up?s=x"),
+            seen if seen.is("DELETE") => reply(204),
+            seen => taken(seen),
+        })
+        .await;
+        let mut settings = client(None).0.settings().clone();
+        let host = HostSettings { mirrors: vec![mirror.host.clone()], ..HostSettings::default() };
+        settings.hosts.insert(origin.host.clone(), host);
+        let client = RegistryClient::new(settings).expect("client");
+        let job = Job::silent();
+        let step = job.events.step("push");
+        let blob = Descriptor::of("", &content(size));
+        let source = BlobSource::Registries(vec![reference(&origin.host)]);
+        let sent = client.push_blob(&reference(&fake.host), &blob, &source, None, &step, &job).await;
+        assert_eq!(sent.expect("from the origin"), Pushed::Uploaded);
+        assert_eq!((mirror.seen("GET").len(), origin.seen("GET").len()), (1, 1));
+        let sent = joined([fake.seen("PATCH"), fake.seen("PUT")].concat());
+        assert!(sent.ends_with(&content(size)), "{} bytes", sent.len());
+    }
 }

@@ -25,11 +25,10 @@ pub(super) struct Upload<'a> {
 }
 
 impl Upload<'_> {
-    /// Sends the blob, to this address if an upload was begun already.
-    pub(super) async fn run(&self, location: Option<Url>) -> Result<()> {
+    /// Sends the blob, as the upload that was begun already if there is one.
+    pub(super) async fn run(&self, mut begun: Option<Begun>) -> Result<()> {
         let session = &self.session;
         let (client, registry) = (&session.client, &session.endpoint.registry);
-        let mut begun = location.map(|location| Begun { location, least_piece_bytes: 0 });
         let mut in_pieces = client.sends_in_pieces(registry, self.blob.size_bytes);
         let (mut changed_form, mut refused_form, mut broken) = (false, None, 0);
         let mut attempts = client.settings().retry.attempts(session.server(), &session.job);
@@ -85,7 +84,7 @@ impl Upload<'_> {
             BlobSource::Registries(origins) => {
                 let through = self.through(origins);
                 let ended = self.session.whole(location, digest, &through).await;
-                return ended.map_err(|ended| through.failure().map_or(ended, Ended::Failed));
+                return ended.map_err(|ended| through.failure().unwrap_or(ended));
             }
         };
         let part = Part { content, start: 0, length: size_bytes, report: &self.report };
@@ -145,7 +144,7 @@ impl Upload<'_> {
             let content = |from: u64| Content::Bytes(piece.slice((from - start) as usize..));
             self.piece(sent, start + piece.len() as u64, content).await?;
         }
-        through.failure().map_or(Ok(()), |error| Err(Ended::Failed(error)))
+        through.failure().map_or(Ok(()), Err)
     }
 
     /// Sends the next piece, which ends at a position; `content` gives what is from a position to

@@ -12,12 +12,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_LENGTH, HeaderValue};
 use reqwest::{Method, StatusCode};
-use url::Url;
 
 use self::blob::Upload;
 pub(super) use self::form::Form;
 pub(super) use self::known::KnownBlobs;
-use self::location::location;
+use self::session::Begun;
 pub(super) use self::session::Session;
 pub use self::stream::{BlobSink, BlobStream};
 use super::RegistryClient;
@@ -101,7 +100,7 @@ enum Claim {
     /// The repository has it.
     There(Pushed),
     /// It must be sent; to this address, if the registry named one already.
-    Absent(Option<Url>),
+    Absent(Option<Begun>),
 }
 
 impl RegistryClient {
@@ -137,12 +136,21 @@ impl RegistryClient {
         let endpoint = self.endpoint(repository.registry())?;
         match self.claim(&endpoint, repository, blob, mount_from, job).await? {
             Claim::There(pushed) => Ok(pushed),
-            Claim::Absent(location) => {
+            Claim::Absent(begun) => {
                 let session = self.session(endpoint, repository, blob, job);
                 let upload = Upload { session, blob, source, report: report.of(blob) };
                 let permit = async { Ok(self.inner.sending.acquire().await) };
-                let _permit = job.run(permit).await?;
-                upload.run(location).await?;
+                let _permit = match (job.run(permit).await, begun) {
+                    (Ok(permit), begun) => {
+                        upload.run(begun).await?;
+                        permit
+                    }
+                    (Err(error), Some(begun)) => {
+                        upload.session.abandon(begun.location).await;
+                        return Err(error);
+                    }
+                    (Err(error), None) => return Err(error),
+                };
                 self.inner.known_blobs.note(&repository.name(), blob.digest, Instant::now());
                 Ok(Pushed::Uploaded)
             }
@@ -166,8 +174,8 @@ impl RegistryClient {
             Claim::There(pushed) => Ok(Some(pushed)),
             Claim::Absent(None) => Ok(None),
             // It opened an upload instead, which nobody will use.
-            Claim::Absent(Some(location)) => {
-                self.session(endpoint, repository, blob, job).abandon(location).await;
+            Claim::Absent(Some(begun)) => {
+                self.session(endpoint, repository, blob, job).abandon(begun.location).await;
                 Ok(None)
             }
         }
@@ -228,7 +236,7 @@ impl RegistryClient {
             Ok(Answer::Success(answer)) if answer.status() == StatusCode::CREATED => {
                 Ok(Claim::There(Pushed::Mounted))
             }
-            Ok(Answer::Success(answer)) => Ok(Claim::Absent(location(endpoint, &url, answer.headers()))),
+            Ok(Answer::Success(answer)) => Ok(Claim::Absent(session.begun(&url, answer.headers()))),
             Ok(Answer::Refused(_)) => Ok(Claim::Absent(None)),
             Err(error) if error.kind() == ErrorKind::Denied => Ok(Claim::Absent(None)),
             Err(error) => Err(error),

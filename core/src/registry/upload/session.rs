@@ -109,7 +109,7 @@ impl Session {
         Err(Error::cancelled())
     }
 
-    fn begun(&self, asked: &Url, headers: &HeaderMap) -> Option<Begun> {
+    pub(super) fn begun(&self, asked: &Url, headers: &HeaderMap) -> Option<Begun> {
         let least = headers.get("oci-chunk-min-length").and_then(|value| value.to_str().ok()?.parse().ok());
         let location = location_of(&self.endpoint, asked, headers)?;
         Some(Begun { location, least_piece_bytes: least.unwrap_or(0) })

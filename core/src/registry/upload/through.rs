@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::super::RegistryClient;
 use super::super::exchange::Source;
 use super::Report;
+use super::session::Ended;
 use crate::backend::Job;
 use crate::digest::DigestWriter;
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +33,7 @@ pub(super) struct Through<'a> {
     pub(super) blob: &'a Descriptor,
     pub(super) report: &'a Report,
     pub(super) job: &'a Job,
-    failure: Arc<Mutex<Option<Error>>>,
+    failure: Arc<Mutex<Option<Ended>>>,
 }
 
 impl<'a> Through<'a> {
@@ -47,7 +48,7 @@ impl<'a> Through<'a> {
     }
 
     /// Why the blob could not be had, if it could not. An upload that ended early has this cause.
-    pub(super) fn failure(&self) -> Option<Error> {
+    pub(super) fn failure(&self) -> Option<Ended> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -65,7 +66,11 @@ impl<'a> Through<'a> {
                 result = fetch_verified(&client, &origins, &blob, &verified, &job) => result,
             };
             if let Err(error) = result {
-                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                // Wrong content may be a mirror's: without them it may be right.
+                let mirrors_gave =
+                    error.kind() == ErrorKind::Corrupt && client.distrust_mirrors(&origins, &job);
+                let ended = if mirrors_gave { Ended::Lost(error) } else { Ended::Failed(error) };
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
             }
         });
         received
