@@ -59,6 +59,8 @@ impl HttpSettings {
                 (true, false) => redirect::Policy::custom(follow_plain),
                 (false, _) => redirect::Policy::none(),
             })
+            // The address of a redirection may have secrets in its query.
+            .referer(false)
             .tcp_keepalive(Duration::from_secs(30))
             // Front ends close idle connections after a minute; one that is used just then breaks.
             .pool_idle_timeout(Duration::from_secs(45))
@@ -126,6 +128,10 @@ fn follow_plain(attempt: redirect::Attempt<'_>) -> redirect::Action {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
     use super::*;
 
     #[test]
@@ -135,5 +141,36 @@ mod tests {
         let error = settings.client().expect_err("missing");
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
         assert!(error.message().contains("/nonexistent/ca.pem"));
+    }
+
+    /// Takes one request, answers, and gives the head of the request in lower case.
+    fn answer_once(listener: TcpListener, answer: String) -> JoinHandle<String> {
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a request");
+            let lines = BufReader::new(stream.try_clone().expect("a handle")).lines();
+            let head = lines.map_while(std::result::Result::ok).take_while(|line| !line.is_empty());
+            let head = head.collect::<Vec<_>>().join("\n").to_ascii_lowercase();
+            stream.write_all(answer.as_bytes()).expect("an answer");
+            head
+        })
+    }
+
+    #[tokio::test]
+    async fn a_server_that_another_one_points_to_does_not_learn_the_address() {
+        let (first, second) = (listener(), listener());
+        let [from, to] = [&first, &second].map(|listener| listener.local_addr().expect("an address"));
+        let end = "Content-Length: 0\r\nConnection: close\r\n\r\n";
+        let first = answer_once(first, format!("HTTP/1.1 302 Found\r\nLocation: http://{to}/there\r\n{end}"));
+        let second = answer_once(second, format!("HTTP/1.1 200 OK\r\n{end}"));
+        let client = HttpSettings { proxy: false, ..HttpSettings::default() }.client().expect("a client");
+        client.get(format!("http://{from}/here?token=secret")).send().await.expect("an answer");
+        assert!(first.join().expect("asked").contains("token=secret"));
+        let head = second.join().expect("asked");
+        assert!(head.starts_with("get /there"), "{head}");
+        assert!(!head.contains("referer") && !head.contains("secret"), "{head}");
+    }
+
+    fn listener() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").expect("a port")
     }
 }
