@@ -8,6 +8,7 @@ mod forms;
 mod image_builder;
 mod images;
 mod ledger;
+mod network;
 mod refusals;
 mod rig;
 mod snapshots;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         images::trials(&rig),
         snapshots::trials(&rig),
         image_builder::trials(&rig),
+        network::trials(&rig),
     ];
     libtest_mimic::run(&arguments, parts.into_iter().flatten().collect()).exit_code()
 }

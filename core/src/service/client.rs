@@ -15,7 +15,7 @@ use super::key::ServiceKey;
 use super::refusal::{Refusal, broke_off, unexpected};
 use crate::backend::Job;
 use crate::error::{Error, ErrorKind, Result};
-use crate::http::{Failure, HttpSettings, RetryPolicy, read_capped};
+use crate::http::{Failure, HttpSettings, RetryPolicy, read_capped_within};
 
 /// Answers are small documents.
 const ANSWER_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
@@ -144,7 +144,7 @@ impl ServiceClient {
         if !answer.status().is_success() {
             return Ok(Err(self.refusal(answer).await));
         }
-        read_capped(self.server(), answer, ANSWER_LIMIT_BYTES).await.map(Ok)
+        self.read_whole(answer).await.map(Ok)
     }
 
     /// Asks once for a document.
@@ -189,7 +189,7 @@ impl ServiceClient {
 
     /// Reads an answer that is no success.
     pub async fn refusal(&self, answer: Response) -> Refusal {
-        Refusal::read(self.server(), &self.key, answer).await
+        Refusal::read(self.server(), &self.key, answer, self.call_timeout).await
     }
 
     /// Reads a document; `what` it is not, for the message: `no build id`.
@@ -210,7 +210,7 @@ impl ServiceClient {
     /// # Errors
     /// As the exchange fails.
     pub async fn body(&self, response: Response) -> Result<Bytes> {
-        read_capped(self.server(), response, ANSWER_LIMIT_BYTES).await.map_err(Failure::into_error)
+        self.read_whole(response).await.map_err(Failure::into_error)
     }
 
     /// The failure of an exchange, with hints that fit a service.
@@ -236,6 +236,11 @@ impl ServiceClient {
     fn request(&self, method: Method, url: Url) -> reqwest::RequestBuilder {
         let (name, value) = self.key.header();
         self.http.request(method, url).header(name, value)
+    }
+
+    /// Reads a document, which may stop in the middle no longer than a call may take.
+    async fn read_whole(&self, answer: Response) -> Result<Bytes, Failure> {
+        read_capped_within(self.server(), answer, ANSWER_LIMIT_BYTES, self.call_timeout).await
     }
 
     /// Waits for the head of an answer.

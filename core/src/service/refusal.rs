@@ -8,7 +8,7 @@ use reqwest::{Response, StatusCode};
 
 use super::key::ServiceKey;
 use crate::error::{Error, ErrorKind};
-use crate::http::{Failure, describe_failure, read_capped, retry_after};
+use crate::http::{Failure, describe_failure, read_capped_within, retry_after};
 
 /// Of an error page, so much is read.
 const PAGE_LIMIT_BYTES: u64 = 256 * 1024;
@@ -31,12 +31,12 @@ pub struct Refusal {
 
 impl Refusal {
     /// Reads an answer.
-    pub(super) async fn read(server: &str, key: &ServiceKey, response: Response) -> Self {
+    pub(super) async fn read(server: &str, key: &ServiceKey, response: Response, silence: Duration) -> Self {
         let status = response.status();
         let retry_after = retry_after(response.headers(), jiff::Timestamp::now());
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(host_of);
         // A page that breaks off, or is endless, says nothing.
-        let page = read_capped(server, response, PAGE_LIMIT_BYTES).await.unwrap_or_default();
+        let page = read_capped_within(server, response, PAGE_LIMIT_BYTES, silence).await.unwrap_or_default();
         Self { status, retry_after, page, server: server.to_owned(), key: key.clone(), location }
     }
 
