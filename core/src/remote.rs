@@ -135,7 +135,7 @@ pub struct ImageUpload {
 #[derive(Clone, Debug)]
 pub enum UploadSource {
     /// In an image store, for one platform, with all its layers.
-    Store(ImageStore, Descriptor),
+    Store(ImageStore, Box<Descriptor>),
     /// In a file that `docker save` wrote, as it is: plain.
     Archive(PathBuf),
 }

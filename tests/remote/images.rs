@@ -1,10 +1,12 @@
 //! `windlass image push --to`: finished images.
 
 use std::io::Write;
+use std::process::Command;
 
 use flate2::write::GzEncoder;
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
+use windlass_tests::place::Outcome;
 use windlass_tests::service::runtime_api::{Asked, Field, Habits, Reaction, document};
 use windlass_tests::service::{from_environment, variables};
 
@@ -50,6 +52,57 @@ fn by_registry(rig: &Rig) -> Trial {
         same("questions", case.service.calls("image_exists").len(), 2)?;
         let push = ["image", "push", "app:1", "absent:1", "--to", "runtime-api", "--via", "registry"];
         case.run(&push)?.refused(1, &["was pushed, but", "says that it does not exist"])
+    })
+}
+
+/// Images of the real engine, by upload and by the registry; what it lacks is pulled if that is asked for.
+fn from_the_engine(rig: &Rig) -> Trial {
+    let found = from_environment(variables::REGISTRY)
+        .and_then(|registry| from_environment(variables::DOCKER_HOST).map(|engine| (registry, engine)));
+    let (registry, engine) = match found {
+        Ok(found) => found,
+        Err(absent) => return absent.trial(),
+    };
+    let prefix = format!("{registry}/pushed/from-the-engine");
+    let (of_habits, name) = (prefix.clone(), "windlass-remote-upload:1");
+    let habits = move || {
+        let script = |asked: &Asked| match asked.call.as_str() {
+            "image_exists" => Reaction::Answer(document(200, json!({ "exists": true }))),
+            _ => Reaction::Normal,
+        };
+        Habits { script: Box::new(script), registry_prefix: Some(of_habits), ..Habits::default() }
+    };
+    rig.trial("images::from_the_docker_engine", habits, move |case| {
+        let to = ["--to", "runtime-api"];
+        let run = |line: &[&str]| {
+            let mut command = case.place.command(&[line, &to].concat())?;
+            Ok::<_, Failed>(Outcome::of(command.envs(case.variables()).env("DOCKER_HOST", &engine).output()?))
+        };
+        let docker = |line: &[&str]| {
+            let status = Command::new("docker").args(["--host", &engine]).args(line).output()?.status;
+            same(&line.join(" "), status.success(), true)
+        };
+        let absent = format!("docker-daemon:{name}");
+        run(&["image", "push", &absent])?.refused(1, &["is not in the docker engine", "`--pull`"])?;
+        case.run(&["build", "-b", "oci", "-t", name, "-o", "type=docker,dest=loaded.tar"])?.good()?;
+        docker(&["load", "--input", &case.place.path("loaded.tar").display().to_string()])?;
+        let outcomes = [
+            run(&["image", "push", &absent]),
+            run(&["image", "push", name, "agent:1"]),
+            run(&["image", "push", name, "agent:2", "--via", "registry"]),
+            run(&["image", "push", &format!("docker-daemon:{registry}/base/busybox:1"), "agent:3", "--pull"]),
+        ];
+        docker(&["image", "rm", name])?;
+        let expected = [name, "agent:1", "agent:2@sha256:", "agent:3"];
+        for (outcome, expected) in outcomes.into_iter().zip(expected) {
+            let outcome = outcome?;
+            let start = format!("{prefix}/{expected}");
+            same(&start, outcome.line()?.starts_with(&start), true)?;
+        }
+        case.run(&["image", "pull", &format!("{prefix}/agent:2")])?.good()?;
+        same("uploads", case.service.calls("build").len(), 3)?;
+        let left = std::fs::read_dir(case.place.home("cache/windlass/uploads"))?.count();
+        same("left behind", left, 0)
     })
 }
 
@@ -141,6 +194,7 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
             same("uploads", case.service.calls("build").len(), 0)
         }),
         by_registry(rig),
+        from_the_engine(rig),
         rig.trial("images::what_is_not_there", Habits::default, |case| {
             let to = ["--to", "runtime-api"];
             case.run(&[&["image", "push", "absent:1"][..], &to].concat())?

@@ -11,9 +11,12 @@ fn list_shows_what_each_can_do() {
     let text = sandbox.run(&["backends"]).done();
     assert!(text.contains("* staging (docker)") || text.contains("*  staging (docker)"), "{text}");
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    assert!(text.lines().any(|line| words(line) == ["oci", "docker", "staging"]), "{text}");
+    assert!(
+        text.lines().any(|line| words(line) == ["oci", "docker", "runtime-api", "image-builder", "staging"]),
+        "{text}"
+    );
     let run = text.lines().find(|line| line.starts_with("RUN ")).expect("a row");
-    assert_eq!(words(run), ["RUN", "-", "yes", "yes"]);
+    assert_eq!(words(run), ["RUN", "-", "yes", "yes", "yes", "yes"]);
     let json = sandbox.run(&["backends", "list", "--format", "json"]).json();
     let names: Vec<&str> = json["backends"]
         .as_array()
@@ -21,9 +24,9 @@ fn list_shows_what_each_can_do() {
         .flatten()
         .filter_map(|backend| backend["name"].as_str())
         .collect();
-    assert_eq!(names, ["oci", "docker", "staging"]);
+    assert_eq!(names, ["oci", "docker", "runtime-api", "image-builder", "staging"]);
     assert_eq!(
-        (&json["backends"][2]["chosen"], &json["backends"][0]["chosen"]),
+        (&json["backends"][4]["chosen"], &json["backends"][0]["chosen"]),
         (&true.into(), &false.into())
     );
 }

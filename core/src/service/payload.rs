@@ -131,7 +131,7 @@ fn write_image(
     match &image.source {
         UploadSource::Store(store, descriptor) => {
             let references: Vec<Reference> = image.names.clone();
-            let named = NamedImage { image: descriptor.clone(), references };
+            let named = NamedImage { image: descriptor.as_ref().clone(), references };
             write_archive(store, &[named], ArchiveForm::Docker, &mut compressor, job)?;
         }
         UploadSource::Archive(path) => {

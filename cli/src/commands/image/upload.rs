@@ -120,7 +120,7 @@ impl Found {
                 let image = store.choose(&found.image, &platform(args)?, &args.source)?;
                 let client = &session.host.registry_client;
                 session.work(None, async |job| fetch_missing(client, &store, &image, job).await).await?;
-                Ok((ImageUpload { source: UploadSource::Store(store, image), names }, None))
+                Ok((ImageUpload { source: UploadSource::Store(store, Box::new(image)), names }, None))
             }
         }
     }
