@@ -8,6 +8,7 @@ mod forms;
 mod image_builder;
 mod images;
 mod ledger;
+mod load;
 mod network;
 mod refusals;
 mod rig;
@@ -21,6 +22,10 @@ use libtest_mimic::Arguments;
 const AT_A_TIME: usize = 6;
 
 fn main() -> ExitCode {
+    // A process that one of the tests started.
+    if let Some(code) = load::ordered() {
+        return code;
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_A_TIME);
     let rig = rig::Rig::default();
@@ -33,6 +38,7 @@ fn main() -> ExitCode {
         snapshots::trials(&rig),
         image_builder::trials(&rig),
         network::trials(&rig),
+        load::trials(&rig),
     ];
     libtest_mimic::run(&arguments, parts.into_iter().flatten().collect()).exit_code()
 }

@@ -145,6 +145,11 @@ impl Place {
 pub struct Background(Option<Child>);
 
 impl Background {
+    /// The number of its process; `None` if it has ended.
+    pub fn id(&self) -> Option<u32> {
+        self.0.as_ref().map(Child::id)
+    }
+
     /// Kills it, which it cannot notice, and says whether it was still running.
     ///
     /// # Errors
