@@ -5,6 +5,7 @@ use std::sync::Arc;
 use windlass_core::backend::{Backend, Feature, Job, PlannedAction};
 use windlass_core::dockerfile::{
     Base, Dockerfile, InstructionKind, PlanInput, StagePlan, is_proxy_argument, platform_arguments,
+    without_credentials,
 };
 use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
 use windlass_core::fingerprint::StatCache;
@@ -200,7 +201,7 @@ pub(crate) fn plan(oci: &Oci, request: &BuildRequest) -> Result<Vec<PlannedActio
                     }
                     _ => "config",
                 };
-                add(verb, instruction.text.clone(), on(&stage.label()));
+                add(verb, without_credentials(&instruction.text), on(&stage.label()));
             }
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use windlass_core::backend::Job;
 use windlass_core::dockerfile::{
     Base, Dockerfile, Expander, Instruction, InstructionKind, Location, PlanInput, StagePlan,
+    without_credentials,
 };
 use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::platform::Platform;
@@ -196,7 +197,8 @@ impl<'a> Interpreter<'a> {
         for (position, instruction) in instructions.iter().enumerate() {
             number += usize::from(makes_files(&instruction.kind));
             let onbuild = if position < triggered { "ONBUILD " } else { "" };
-            let name = format!("[{label} {number}/{total}] {onbuild}{}", instruction.text);
+            let name =
+                format!("[{label} {number}/{total}] {onbuild}{}", without_credentials(&instruction.text));
             stage = Box::pin(self.instruction(index, stage, instruction, name))
                 .await
                 .map_err(|error| locate(dockerfile, instruction.location, error))?;

@@ -24,6 +24,7 @@ mod parse;
 mod pattern;
 mod plan;
 mod predefined;
+mod redact;
 mod remote;
 mod source;
 mod substitution;
@@ -39,7 +40,8 @@ pub use instruction::{Argument, CommandLine, Copy, Healthcheck, Instruction, Ins
 pub use named_context::find_context;
 pub use plan::{Base, PlanInput, PlannedStage, ResolvedStage, StagePlan, base_images, plan, with_stage_hint};
 pub use predefined::{is_proxy_argument, platform_arguments};
-pub use remote::{GitSource, RemoteSource, is_commit, unpinned_sources};
+pub use redact::without_credentials;
+pub use remote::{GitSource, RemoteSource, is_commit, percent_decoded, unpinned_sources};
 pub use source::{Location, Source};
 
 use crate::Result;

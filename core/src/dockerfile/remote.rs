@@ -7,6 +7,7 @@ use url::form_urlencoded;
 use super::graph::expandable_values;
 use super::instruction::{Copy, InstructionKind};
 use super::plan::{PlanInput, StagePlan, read};
+use super::redact::without_credentials;
 use crate::Result;
 use crate::error::{Error, ErrorKind};
 use crate::platform::Platform;
@@ -64,13 +65,13 @@ impl RemoteSource {
         Ok(Some(Self::Address { url: source.to_owned(), file_name: file_name(source) }))
     }
 
-    /// The source for messages: a password in it is hidden.
+    /// The source for messages: names and passwords in it are hidden.
     pub fn shown(&self) -> String {
         match self {
-            Self::Address { url, .. } => redacted(url),
+            Self::Address { url, .. } => without_credentials(url),
             Self::Git(git) => match &git.reference {
-                Some(reference) => format!("{}#{reference}", redacted(&git.remote)),
-                None => redacted(&git.remote),
+                Some(reference) => format!("{}#{reference}", without_credentials(&git.remote)),
+                None => without_credentials(&git.remote),
             },
         }
     }
@@ -93,21 +94,9 @@ pub fn is_commit(reference: &str) -> bool {
         && reference.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// An address without the password that may be in it.
-fn redacted(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(mut parsed) if parsed.password().is_some() => {
-            // It has a host, or it could not have a password.
-            let _ = parsed.set_password(Some("xxxxx"));
-            parsed.to_string()
-        }
-        _ => url.to_owned(),
-    }
-}
-
 fn file_name(url: &str) -> String {
     let path = match url::Url::parse(url) {
-        Ok(parsed) => decoded(parsed.path()),
+        Ok(parsed) => percent_decoded(parsed.path()),
         Err(_) => String::new(),
     };
     match path.trim_end_matches('/').rsplit('/').next() {
@@ -117,7 +106,7 @@ fn file_name(url: &str) -> String {
 }
 
 /// Undoes `%41`; what is no such sequence stays, as does text that would not be UTF-8.
-fn decoded(text: &str) -> String {
+pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -151,7 +140,7 @@ fn parse_git(source: &str) -> Result<Option<GitSource>> {
         _ => return Ok(None),
     }
     let mut git = GitSource { remote: remote.to_owned(), ..GitSource::default() };
-    let fragment = decoded(fragment);
+    let fragment = percent_decoded(fragment);
     let (reference, directory) = fragment.split_once(':').unwrap_or((&fragment, ""));
     git.reference = Some(reference.to_owned()).filter(|reference| !reference.is_empty());
     directory.clone_into(&mut git.directory);
@@ -341,9 +330,12 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_not_shown() {
+    fn names_and_passwords_are_not_shown() {
         let shown = |source: &str| RemoteSource::parse(source).expect(source).expect(source).shown();
-        assert_eq!(shown("https://u:secret@h/x"), "https://u:xxxxx@h/x");
-        assert_eq!(shown("https://u:secret@h/x.git#main"), "https://u:xxxxx@h/x.git#main");
+        assert_eq!(shown("https://u:secret@h/x"), "https://xxxxx:xxxxx@h/x");
+        assert_eq!(shown("https://token@h/x.git#main"), "https://xxxxx@h/x.git#main");
+        assert_eq!(shown("https://token:x-oauth-basic@h/x.git"), "https://xxxxx:xxxxx@h/x.git");
+        assert_eq!(shown("ssh://git@h/x"), "ssh://git@h/x");
+        assert_eq!(shown("git@h:x"), "git@h:x");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use windlass_core::backend::Job;
 use windlass_core::context::{ContextPath, IgnoreRules};
 use windlass_core::digest::Digest;
-use windlass_core::dockerfile::{Copy, Expander, RemoteSource};
+use windlass_core::dockerfile::{Copy, Expander, RemoteSource, without_credentials};
 use windlass_core::error::{Error, ErrorKind, Result};
 
 use super::workdir::absolute;
@@ -133,7 +133,7 @@ impl Expanded {
         self.sources.iter().any(|source| self.is_path(source))
     }
 
-    /// The history entry, as BuildKit words it.
+    /// The history entry, as BuildKit words it, names and passwords of addresses hidden.
     pub(crate) fn created_by(&self) -> String {
         let mut text = if self.add { "ADD" } else { "COPY" }.to_owned();
         if self.parents {
@@ -145,7 +145,8 @@ impl Expanded {
             }
         }
         for source in &self.sources {
-            text.push_str(&format!(" {source}"));
+            // BuildKit leaves a password in it for all who get the image to see.
+            text.push_str(&format!(" {}", without_credentials(source)));
         }
         for (name, _) in &self.heredocs {
             text.push_str(&format!(" <<{name}"));
@@ -249,7 +250,8 @@ pub(crate) fn apply(
             if listed.tree.get(&listed.tree.resolve(&fetched.path)?).is_none() {
                 let path = String::from_utf8_lossy(&fetched.path);
                 let message = format!("`{path}` does not exist in what was fetched");
-                return Err(Error::new(ErrorKind::NotFound, message).with_detail("source", source));
+                return Err(Error::new(ErrorKind::NotFound, message)
+                    .with_detail("source", without_credentials(source)));
             }
             let mut placer = Placer::new(root, &mut touched, &workshop.sources, &settings, job);
             placer.copy(&listed.tree, &fetched.path, &place)?;
@@ -353,5 +355,21 @@ fn missing(source: &str, path: &[u8], origin: &Origin, workshop: &Workshop) -> E
             }
             None => error(format!("`{source}` does not exist in the build context")),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_does_not_become_history() {
+        let sources = ["https://me:secret@h/x.git#v1:src", "https://token@h/@a/x?y=1", "https://h/@a", "f"];
+        let sources = sources.map(str::to_owned).to_vec();
+        let copy = Expanded { add: true, sources, ..Expanded::everything() };
+        assert_eq!(
+            copy.created_by(),
+            "ADD https://xxxxx:xxxxx@h/x.git#v1:src https://xxxxx@h/@a/x?y=1 https://h/@a f / # buildkit"
+        );
     }
 }
