@@ -32,5 +32,6 @@ pub mod remote;
 pub mod request;
 pub mod service;
 pub mod shield;
+pub mod written_file;
 
 pub use error::{Error, ErrorKind, Result, ResultExt};

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -38,10 +38,15 @@ pub enum OutputKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Destination {
-    /// `dest=-`
+    /// `dest=-`, or by another of its names: see [`is_stdout`].
     Stdout,
     /// `dest=PATH`
     Path(PathBuf),
+}
+
+/// Says whether a path is a name of the standard output: `-`, or what the system calls it.
+pub fn is_stdout(path: &Path) -> bool {
+    matches!(path.to_str(), Some("-" | "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1"))
 }
 
 /// One `--output`.
@@ -168,7 +173,7 @@ impl FromStr for Output {
                 .ok_or_else(|| invalid(text, &format!("`{field}` is not `name=value`")))?;
             match name.trim().to_ascii_lowercase().as_str() {
                 "type" => kind = Some(parse_kind(text, value)?),
-                "dest" | "output" if value == "-" => destination = Some(Destination::Stdout),
+                "dest" | "output" if is_stdout(Path::new(value)) => destination = Some(Destination::Stdout),
                 "dest" | "output" => destination = Some(Destination::Path(value.into())),
                 name => {
                     attributes.insert(name.to_owned(), value.to_owned());
@@ -256,6 +261,7 @@ mod tests {
             ("type=oci,dest=d,tar=false", "type=oci,dest=d,tar=false"),
             ("out", "type=local,dest=out"),
             ("-", "type=tar,dest=-"),
+            ("type=tar,dest=/dev/stdout", "type=tar,dest=-"),
             ("type=image,push=true", "type=image,push=true"),
             ("type=tar,\"dest=a,b\"", "type=tar,\"dest=a,b\""),
         ] {

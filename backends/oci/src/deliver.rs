@@ -1,11 +1,9 @@
 //! Bringing a finished image to its outputs: the store, registries, files.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
 use windlass_core::backend::Job;
 use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
 use windlass_core::image::{
@@ -15,6 +13,7 @@ use windlass_core::image::{
 use windlass_core::output::{Destination, Output, OutputKind};
 use windlass_core::platform::Platform;
 use windlass_core::request::BuildRequest;
+use windlass_core::written_file::{self, WrittenFile};
 
 use crate::base::Bases;
 use crate::outputs;
@@ -57,10 +56,8 @@ pub(crate) fn check(request: &BuildRequest, current_dir: &Path, several: bool) -
 /// `LocalIo`.
 pub(crate) fn check_writable(request: &BuildRequest, current_dir: &Path) -> Result<()> {
     for output in request.outputs.iter().filter(|output| is_file(output)) {
-        if let Some(Destination::Path(path)) = &output.destination
-            && !is_special(&current_dir.join(path))
-        {
-            drop(file_beside(&current_dir.join(path))?);
+        if let Some(Destination::Path(path)) = &output.destination {
+            written_file::check_writable(&current_dir.join(path))?;
         }
     }
     Ok(())
@@ -193,8 +190,7 @@ fn directory_of(platform: &Platform) -> String {
     platform.to_string().replace('/', "_")
 }
 
-/// Writes a file that appears as a whole or not at all. What is no regular file (a pipe, a device) is
-/// written into: it cannot be replaced.
+/// Writes a file: see [`WrittenFile`].
 fn whole_file(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
     let failed = || format!("could not write `{}`", path.display());
     // What goes wrong with the disk concerns this file; everything else says itself what it concerns.
@@ -202,39 +198,17 @@ fn whole_file(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<(
         Err(error) if error.kind() == ErrorKind::LocalIo => Err(error).or_error(ErrorKind::LocalIo, failed),
         result => result,
     };
-    if is_special(path) {
-        let file = File::options().write(true).open(path).or_error(ErrorKind::LocalIo, failed)?;
-        let mut out = BufWriter::with_capacity(WRITE_BUFFER, &file);
-        write(&mut out)?;
-        return out.flush().or_error(ErrorKind::LocalIo, failed);
-    }
-    let beside = file_beside(path)?;
-    let mut out = BufWriter::with_capacity(WRITE_BUFFER, beside.as_file());
+    let mut file = WrittenFile::create(path)?;
+    let mut out = BufWriter::with_capacity(WRITE_BUFFER, &*file.writer());
     write(&mut out)?;
     out.flush().or_error(ErrorKind::LocalIo, failed)?;
     drop(out);
-    beside.as_file().sync_all().or_error(ErrorKind::LocalIo, failed)?;
-    beside.persist(path).or_error(ErrorKind::LocalIo, failed)?;
-    Ok(())
-}
-
-fn is_special(path: &Path) -> bool {
-    path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
-}
-
-/// A file beside the one that it will become; gone when it is dropped.
-fn file_beside(path: &Path) -> Result<NamedTempFile> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    tempfile::Builder::new()
-        .prefix(".windlass-")
-        // As any program would leave it: the umask decides.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(parent)
-        .or_error(ErrorKind::LocalIo, || format!("could not write `{}`", path.display()))
+    file.keep()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
     use std::sync::{Arc, Mutex};
 
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -265,6 +239,23 @@ mod tests {
         };
         let head = format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         writer.write_all(head.as_bytes()).await.expect("an answer");
+    }
+
+    #[test]
+    fn a_link_to_an_open_file_stays_a_link() {
+        let dir = tempfile::tempdir().expect("a directory");
+        // As `/dev/stdout` is one, with the standard output in a file; that one itself is not to be risked.
+        let file = File::create(dir.path().join("file")).expect("a file");
+        let link = dir.path().join("link");
+        let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+        std::os::unix::fs::symlink(&open, &link).expect("a link");
+        let content = |out: &mut BufWriter<&File>| {
+            out.write_all(b"content").expect("written");
+            Ok(())
+        };
+        whole_file(&link, content).expect("written");
+        assert_eq!(std::fs::read_link(&link).expect("still a link"), Path::new(&open));
+        assert_eq!(std::fs::read(dir.path().join("file")).expect("readable"), b"content");
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use windlass_core::backend::Job;
 use windlass_core::context::{self, Context, ContextPath, Entry, EntryKind};
 use windlass_core::error::ResultExt;
 use windlass_core::fingerprint::{StatCache, context_digest};
+use windlass_core::output::is_stdout;
 use windlass_core::{Error, ErrorKind, Result};
 
 use crate::args::{CompressionName, ContextCommand, Format, HashArgs, ListArgs, PackArgs, SortBy, Tree};
@@ -228,7 +229,7 @@ async fn hash(args: &HashArgs, program: &Program) -> Result<()> {
 async fn pack(args: &PackArgs, program: &Program) -> Result<()> {
     let session = program.session(Some(&args.tree.context))?;
     session.output.refuse_paths()?;
-    let to_stdout = args.output == Path::new("-");
+    let to_stdout = is_stdout(&args.output);
     if to_stdout {
         refuse_terminal("an archive")?;
         refuse_json(&session.output)?;

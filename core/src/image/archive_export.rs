@@ -1,8 +1,6 @@
 //! Images as one archive: an OCI layout, or one that `docker load` reads as well.
 
-use std::fs;
 use std::io::{BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +12,8 @@ use super::selection::Image;
 use super::store::ImageStore;
 use crate::archive::{TarEntry, TarKind, TarWriter, recover};
 use crate::backend::Job;
-use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::error::{Error, ErrorKind, Result};
+use crate::written_file::WrittenFile;
 
 /// The file by which `docker load` finds its images.
 pub(super) const DOCKER_MANIFEST_FILE: &str = "manifest.json";
@@ -91,10 +90,10 @@ fn write_shown(
 }
 
 /// Writes images as one archive into a file, which appears as a whole or not at all; a pipe or a
-/// device is written into. Blocks.
+/// device is written into, and a link followed. Blocks.
 ///
 /// # Errors
-/// As [`write_archive`].
+/// As [`write_archive`] and [`WrittenFile::create`].
 pub fn save_archive(
     store: &ImageStore,
     images: &[NamedImage],
@@ -102,23 +101,10 @@ pub fn save_archive(
     dest: &Path,
     job: &Job,
 ) -> Result<()> {
-    let failed = || format!("could not write `{}`", dest.display());
     let shown = format!("`{}`", dest.display());
-    if dest.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
-        let special = fs::File::options().write(true).open(dest).or_error(ErrorKind::LocalIo, failed)?;
-        return write_shown(store, images, form, &special, &shown, job);
-    }
-    let parent = dest.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new()
-        .prefix(".windlass-")
-        // As any new file: what the umask leaves.
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(parent)
-        .or_error(ErrorKind::LocalIo, failed)?;
-    write_shown(store, images, form, file.as_file(), &shown, job)?;
-    file.as_file().sync_data().or_error(ErrorKind::LocalIo, failed)?;
-    file.persist(dest).map_err(|error| error.error).or_error(ErrorKind::LocalIo, failed)?;
-    Ok(())
+    let mut file = WrittenFile::create(dest)?;
+    write_shown(store, images, form, file.writer(), &shown, job)?;
+    file.keep()
 }
 
 /// Where a blob is in the archive.
@@ -149,4 +135,28 @@ fn write_failed(shown: &str, error: std::io::Error) -> Error {
     recover(error, |error| {
         Error::new(ErrorKind::LocalIo, format!("could not write {shown}")).with_source(error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn a_link_to_an_open_file_stays_a_link() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = ImageStore::open(dir.path().join("store")).expect("a store");
+        // As `/dev/stdout` is one, with the standard output in a file; that one itself is not to be risked.
+        let file = fs::File::create(dir.path().join("file")).expect("a file");
+        let link = dir.path().join("link");
+        let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+        std::os::unix::fs::symlink(&open, &link).expect("a link");
+        save_archive(&store, &[], ArchiveForm::Oci, &link, &Job::silent()).expect("written");
+        assert_eq!(fs::read_link(&link).expect("still a link"), Path::new(&open));
+        let written = fs::read(dir.path().join("file")).expect("readable");
+        assert!(written.starts_with(b"blobs/"), "{} bytes", written.len());
+        assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 3);
+    }
 }

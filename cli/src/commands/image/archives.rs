@@ -7,6 +7,7 @@ use windlass_core::image::{
     ArchiveForm as Form, ImageSource, ImageStore, NamedImage, export_layout, fetch_missing, import_archive,
     save_archive, write_archive,
 };
+use windlass_core::output::is_stdout;
 use windlass_core::reference::Reference;
 use windlass_core::{Error, ErrorKind, Result};
 
@@ -19,7 +20,7 @@ use crate::output::refuse_terminal;
 use crate::session::Session;
 
 pub(super) async fn save(args: &SaveArgs, session: &Session<'_>) -> Result<()> {
-    let to_stdout = args.output == Path::new("-");
+    let to_stdout = is_stdout(&args.output);
     if to_stdout {
         if args.form == ArchiveForm::OciDir {
             return Err(Error::new(ErrorKind::InvalidInput, "a directory cannot go to stdout"));
