@@ -5,6 +5,8 @@
 
 mod address;
 mod git;
+mod git_address;
+mod git_output;
 mod git_program;
 
 use std::collections::BTreeMap;
@@ -95,7 +97,11 @@ impl Remotes {
                 done.await.map(|()| (file_name.clone().into_bytes(), true))
             }
             RemoteSource::Git(source) => {
-                let git = git_program::Git::locate(&self.environment, &self.current_dir);
+                let git = git_program::Git::locate(
+                    &self.environment,
+                    &self.current_dir,
+                    self.network.silence_timeout,
+                );
                 let checkout = async {
                     let git = git?.at(directory.path());
                     let keep = wanted.keep_git_dir;
