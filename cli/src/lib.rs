@@ -63,14 +63,15 @@ fn run_command(cli: Cli, registry: BackendRegistry) -> ExitCode {
             }
         };
     let working = program.clone();
-    let work = runtime.spawn(async move {
-        interrupt::watch(working.cancel.clone(), working.shield.clone())?;
-        commands::run(cli.command, &working).await
+    let result = runtime.block_on(async {
+        // Not from within the work: what waits for signals must not lie on the thread that the work blocks.
+        interrupt::watch(program.cancel.clone(), program.shield.clone())?;
+        let work = tokio::spawn(async move { commands::run(cli.command, &working).await });
+        match work.await {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     });
-    let result = match runtime.block_on(work) {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    };
     // A thread that waits for a terminal or a network share must not keep us.
     runtime.shutdown_background();
     match result {

@@ -77,8 +77,10 @@ fn the_choice_of_the_backend_is_explained() {
 #[test]
 fn without_settings_the_embedded_backend_builds() {
     let sandbox = Sandbox::with(&[]);
-    let text = sandbox.run_with(&["config", "show"], &[("TOGETHER_API_KEY", "secret-value")]).done();
+    let text = sandbox.run(&["config", "show"]).done();
     assert!(text.starts_with("backend: oci (nothing says otherwise"), "{text}");
+    let text = sandbox.run_with(&["config", "show"], &[("TOGETHER_API_KEY", "secret-value")]).done();
+    assert!(text.starts_with("backend: image-builder (the environment has TOGETHER_API_KEY"), "{text}");
     assert!(!text.contains("secret-value"));
 }
 
@@ -108,7 +110,7 @@ fn what_does_not_exist_gets_the_nearest() {
             &["build", "-b", "dokcer"],
             &["unknown backend `dokcer`", "`--backend` says so", "did you mean `docker`?"],
         ),
-        (&["build", "-b", "kaniko"], &["known backends: docker, oci"]),
+        (&["build", "-b", "kaniko"], &["known backends: docker, image-builder, oci, runtime-api"]),
         (
             &["build", "--env", "stagign", "--config", "env/windlass.toml"],
             &["unknown environment `stagign`", "did you mean `staging`?"],
