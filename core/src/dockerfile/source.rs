@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::redact::without_credentials;
 use crate::Result;
 use crate::error::{Error, ErrorKind, SourceLine};
 
@@ -71,9 +72,11 @@ impl Source {
         self.ends.get(index).copied().unwrap_or_default()
     }
 
-    /// The first line of a location, for [`Error::with_source_line`].
+    /// The first line of a location, for [`Error::with_source_line`]; names and passwords of addresses in
+    /// it are hidden.
     pub fn line(&self, location: Location) -> SourceLine {
-        let text = self.lines.get(location.first_line.saturating_sub(1)).cloned().unwrap_or_default();
+        let line = self.lines.get(location.first_line.saturating_sub(1));
+        let text = line.map(|line| without_credentials(line)).unwrap_or_default();
         SourceLine { file: self.shown.clone(), line: location.first_line, text }
     }
 

@@ -281,3 +281,10 @@ fn what_may_be_something_else_tomorrow_is_known() {
     }
     assert!(unpinned("FROM scratch AS unneeded\nADD http://h/x /\nFROM scratch\n").is_empty());
 }
+
+#[test]
+fn the_line_of_an_error_shows_no_password() {
+    let error = refuse("FROM scratch\nADD --nothing=1 https://me:secret@h/x /\n");
+    let line = error.source_line().unwrap();
+    assert_eq!((line.line, &line.text[..]), (2, "ADD --nothing=1 https://xxxxx:xxxxx@h/x /"));
+}
