@@ -169,11 +169,11 @@ fn peak_kib_of(process: &str) -> Option<u64> {
 
 /// Builds at once in the small round, and in the large one.
 const ROUNDS: [usize; 2] = [20, 200];
-/// The context of each build: not small enough to be no load, and for a debug build of the program not too large.
+/// The context of each build.
 const CONTEXT_BYTES: usize = 256 << 10;
-/// What one more build at once may cost: what is read and compressed ahead of the network, whatever the size of its
-/// context. It is well below what twenty at once need together, so that who holds contexts is found out.
-const KIB_PER_BUILD: u64 = 2 << 10;
+/// What ten times the builds at once may cost. Uploads wait for their turn, so what is read and compressed ahead of the
+/// network is no more than in the small round; a build that waits needs its request and the list of its files.
+const MORE_KIB: u64 = 32 << 10;
 /// The most that the program may need for one build, however large it is and however slow the service.
 const PROGRAM_KIB: u64 = 64 << 10;
 /// A context that does not fit into what the program may need.
@@ -215,8 +215,7 @@ fn judge(rounds: &[Said; 2], named: impl Fn(usize) -> String) -> Result<(), Fail
         }
     }
     let [few, many] = rounds.each_ref().map(|said| said.peak_kib);
-    let more = (ROUNDS[1] - ROUNDS[0]) as u64;
-    if many > few + more * KIB_PER_BUILD {
+    if many > few + MORE_KIB {
         return Err(format!("{many} KiB for {} builds, {few} KiB for {}", ROUNDS[1], ROUNDS[0]).into());
     }
     Ok(())
@@ -269,7 +268,8 @@ fn upload_text(archive: &[u8]) -> Option<String> {
 fn needs_little(rig: &Rig, line: &[&str], variables: &[(&str, &str)]) -> Result<(), Failed> {
     let place = Place::new(rig.program())?;
     place.write("Dockerfile", "FROM scratch\nCOPY noise /\n")?;
-    place.write("noise", noise(LARGE_BYTES))?;
+    // Compression sees 32 KiB of it at a time.
+    place.write("noise", noise(1 << 20).repeat(LARGE_BYTES >> 20))?;
     let program = place.start_with(line, variables)?;
     let process = program.id().ok_or("no process")?.to_string();
     let mut peak = 0;

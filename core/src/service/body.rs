@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use super::frame::Frame;
@@ -32,6 +32,8 @@ pub struct Body {
     after: Option<Bytes>,
     length: Option<u64>,
     watch: Arc<Watch>,
+    /// Lets another upload begin when the last byte was handed over.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 /// What is known of a body that was handed to the HTTP client.
@@ -161,6 +163,7 @@ impl Body {
             after: Some(frame.after.clone()),
             length: None,
             watch,
+            turn: None,
         };
         match payload.size_bytes() {
             _ if chunked => {}
@@ -196,6 +199,11 @@ impl Body {
         self.length
     }
 
+    /// The body that holds this turn until all of it was handed over.
+    pub(super) fn in_turn(self, turn: Option<OwnedSemaphorePermit>) -> Self {
+        Self { turn, ..self }
+    }
+
     /// Watches the body once it was handed to the HTTP client.
     pub(super) fn watch(&self) -> Arc<Watch> {
         self.watch.clone()
@@ -229,6 +237,7 @@ impl Stream for Body {
                     let handed = self.hand_over(after);
                     // With a length, nobody asks for more after the last byte.
                     self.watch.enter(Moment::Complete, 0);
+                    self.turn = None;
                     handed
                 }
                 None => Poll::Ready(None),

@@ -1,6 +1,7 @@
 //! The calls of a service: one address, one key, which goes nowhere else.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Client as Http, Method, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::address::ServiceAddress;
 use super::body::Body;
@@ -49,7 +51,12 @@ pub struct ServiceClient {
     http: Http,
     call_timeout: Duration,
     retry: RetryPolicy,
+    uploads: Arc<Semaphore>,
 }
+
+/// So many uploads go to a service at once: the others wait for their turn. Each has a thread and a few MiB of its own
+/// while it is made, and a line is not made faster by more of them.
+const UPLOADS_AT_ONCE: usize = 16;
 
 /// What came of a call: the document, or the no.
 pub type Answer = Result<Bytes, Refusal>;
@@ -70,7 +77,8 @@ impl ServiceClient {
             connect_timeout: settings.connect_timeout,
             ..HttpSettings::default()
         };
-        Ok(Self { http: http.client()?, address, key, call_timeout, retry })
+        let uploads = Arc::new(Semaphore::new(UPLOADS_AT_ONCE));
+        Ok(Self { http: http.client()?, address, key, call_timeout, retry, uploads })
     }
 
     /// Where it is.
@@ -222,6 +230,12 @@ impl ServiceClient {
     pub fn silent(&self, limit: Duration) -> Error {
         let message = format!("`{}` did not answer for {} s", self.server(), limit.as_secs());
         Error::new(ErrorKind::TimedOut, message)
+    }
+
+    /// Waits until an upload may begin. It has ended when what this gives is dropped.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        self.uploads.clone().acquire_owned().await.ok()
     }
 
     pub(super) async fn post(&self, url: Url, content_type: &str, body: Body) -> Result<Response, Failure> {

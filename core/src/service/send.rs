@@ -37,7 +37,7 @@ pub enum Sent {
 }
 
 impl ServiceClient {
-    /// Sends an upload, once, by POST. `chunked` leaves the length out even where it is known.
+    /// Sends an upload, once, by POST, when it is its turn: only some go to a service at once. `chunked` leaves the length out even where it is known.
     ///
     /// # Errors
     /// What keeps the payload from being made; `Cancelled`, whose hint says so where the service had
@@ -51,7 +51,8 @@ impl ServiceClient {
         limits: SendLimits,
         (step, job): (&Step, &Job),
     ) -> Result<Sent> {
-        let body = job.run(Body::open(payload, frame, chunked, job)).await?;
+        let turn = job.run(async { Ok(self.turn().await) }).await?;
+        let body = job.run(Body::open(payload, frame, chunked, job)).await?.in_turn(turn);
         let watch = body.watch();
         let exchange = async {
             tokio::select! {
