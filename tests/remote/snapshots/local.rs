@@ -8,7 +8,8 @@ use serde_json::Value;
 use windlass_tests::place::{interrupt, wait_until};
 use windlass_tests::service::together::{API_KEY, Call, Habits, Issued, id};
 use windlass_tests::service::{
-    Absent, PASSWORD, Registry, RegistryOptions, StalledRegistry, USER, from_environment, variables,
+    Absent, Act, Answer, Fault, FaultProxy, PASSWORD, Registry, RegistryOptions, StalledRegistry,
+    TokenHabits, TokenServer, USER, from_environment, variables,
 };
 
 use super::{Case, is_name};
@@ -30,14 +31,28 @@ struct Local {
 }
 
 impl Local {
-    fn new(rig: &Rig, password: &str, ends: &'static [&'static str]) -> Result<Self, Failed> {
-        let registry =
-            Registry::start_with(&RegistryOptions { accounts: true, ..RegistryOptions::default() })?;
+    /// `ends` says when the first, second, … credential ends, as `date` reads it; further ones do not say.
+    fn new(rig: &Rig, password: &str, ends: &[&str]) -> Result<Self, Failed> {
+        let options = RegistryOptions { accounts: true, ..RegistryOptions::default() };
+        let registry = Registry::start_with(&options)?;
+        let address = registry.address().to_owned();
+        Self::of(rig, registry, &address, password, ends)
+    }
+
+    /// With a registry that is reached by this address.
+    fn of(
+        rig: &Rig,
+        registry: Registry,
+        address: &str,
+        password: &str,
+        ends: &[&str],
+    ) -> Result<Self, Failed> {
+        let ends: Vec<String> = ends.iter().map(|end| moment(end)).collect::<Result<_, _>>()?;
         let issued = Issued {
-            registry_url: format!("{}/{PROJECT}", registry.address()),
+            registry_url: format!("{address}/{PROJECT}"),
             username: USER.to_owned(),
             password: password.to_owned(),
-            expired_at: Box::new(|number| ends.get(number - 1).map(|end| (*end).to_owned())),
+            expired_at: Box::new(move |number| ends.get(number - 1).cloned()),
         };
         let case = Case::new(rig, Habits { issued: Some(issued), ..Habits::default() })?;
         let local = Self { case, registry };
@@ -97,6 +112,13 @@ impl Local {
     }
 }
 
+/// A moment as the service says it, from what `date` understands; what it does not is left as it is.
+fn moment(text: &str) -> Result<String, Failed> {
+    let said = Command::new("date").args(["-u", "-d", text, "+%Y-%m-%dT%H:%M:%S.000Z"]).output()?;
+    let said = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+    Ok(if said.is_empty() { text.to_owned() } else { said })
+}
+
 pub(super) fn trials(rig: &Rig) -> Vec<Trial> {
     let rig_of = rig.clone();
     let mut trials = vec![
@@ -106,6 +128,8 @@ pub(super) fn trials(rig: &Rig) -> Vec<Trial> {
             refused_before_the_build(rig)
         }),
         trial(rig, "credential_that_ends", variables::REGISTRY, |rig, _| renewed_before_the_push(rig)),
+        trial(rig, "credential_taken_back", variables::REGISTRY, |rig, _| taken_back(rig)),
+        trial(rig, "registry_with_tokens", variables::REGISTRY, |rig, _| with_tokens(rig)),
         trial(rig, "another_architecture", variables::REGISTRY, another_architecture),
         trial(rig, "failed_build", variables::REGISTRY, |rig, _| failed_build(rig)),
         trial(rig, "no_engine", variables::DOCKER_HOST, |rig, host| no_engine(rig, &host)),
@@ -204,15 +228,56 @@ fn refused_before_the_build(rig: &Rig) -> Result<(), Failed> {
 }
 
 fn renewed_before_the_push(rig: &Rig) -> Result<(), Failed> {
-    for (ends, requests) in
-        [(&[ENDED, FOR_EVER][..], 2), (&[FOR_EVER], 1), (&[], 1), (&["soon"], 1), (&[ENDED, ENDED], 2)]
-    {
+    for (ends, requests) in [
+        (&[ENDED, FOR_EVER][..], 2),
+        (&[FOR_EVER], 1),
+        (&[], 1),
+        (&["4 minutes"], 2),
+        (&["1 hour"], 1),
+        (&["nonsense"], 1),
+        (&[ENDED, ENDED], 2),
+    ] {
         let local = Local::new(rig, PASSWORD, ends)?;
         local.case.run(&["create", "--context", "app", "--backend", "oci"])?.line()?;
         same("credentials", local.case.service.calls(Call::Credential).len(), requests)?;
         local.is_clean()?;
     }
     Ok(())
+}
+
+/// The registry lets us in, and later does not any more, whatever was said about the end.
+fn taken_back(rig: &Rig) -> Result<(), Failed> {
+    for (times, code) in [(1, 0), (2, 3)] {
+        let options = RegistryOptions { accounts: true, ..RegistryOptions::default() };
+        let registry = Registry::start_with(&options)?;
+        let no =
+            Answer::error(401, "UNAUTHORIZED", "who are you").header("WWW-Authenticate", "Basic realm=\"x\"");
+        let fault = Fault::on("PUT", "/manifests/").times(times).then(Act::Answer(no));
+        let proxy = FaultProxy::start(registry.address(), vec![fault])?;
+        let local = Local::of(rig, registry, proxy.address(), PASSWORD, &[FOR_EVER])?;
+        let outcome = local.case.run(&["create", "--context", "app", "--backend", "oci"])?;
+        match code {
+            0 => outcome.line().map(drop)?,
+            code => outcome.refused(code, &["does not take the credential that Together issued"])?,
+        }
+        same("credentials", local.case.service.calls(Call::Credential).len(), 2)?;
+        local.is_clean()?;
+    }
+    Ok(())
+}
+
+/// A registry that wants tokens, which are fetched with the credential.
+fn with_tokens(rig: &Rig) -> Result<(), Failed> {
+    let directory = tempfile::tempdir()?;
+    let tokens = TokenServer::start(TokenHabits::default(), directory.path())?;
+    let registry =
+        Registry::start_with(&RegistryOptions { tokens: Some(&tokens), ..RegistryOptions::default() })?;
+    let address = registry.address().to_owned();
+    let local = Local::of(rig, registry, &address, PASSWORD, &[])?;
+    local.case.run(&["create", "--context", "app", "--backend", "oci"])?.line()?;
+    let by: Vec<Option<String>> = tokens.asked(PROJECT).into_iter().map(|asked| asked.by).collect();
+    same("who asked", by.is_empty() || by.iter().any(|by| by.as_deref() != Some(USER)), false)?;
+    local.is_clean()
 }
 
 /// An image in the registry that is for something else than asked for, and one that says what it is for.
