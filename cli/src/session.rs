@@ -145,12 +145,23 @@ async fn after(limit: Option<Duration>) {
 
 /// What fails because the user stopped it was stopped by the user, however it puts it.
 fn as_cancelled(error: Error) -> Error {
-    if error.kind() == ErrorKind::Cancelled { error } else { Error::cancelled().with_source(error) }
+    match error.kind() {
+        ErrorKind::Cancelled => error,
+        _ => of_the_build(Error::cancelled(), &error).with_source(error),
+    }
+}
+
+/// The same error, about the remote build that another is about.
+fn of_the_build(error: Error, other: &Error) -> Error {
+    match other.build() {
+        Some(id) => error.with_build(id),
+        None => error,
+    }
 }
 
 fn as_timed_out(error: Error, limit: Duration) -> Error {
     let message = format!("stopped after {}", duration(limit));
-    let timed_out = Error::new(ErrorKind::TimedOut, message)
+    let timed_out = of_the_build(Error::new(ErrorKind::TimedOut, message), &error)
         .with_hint("give it more time with `--timeout` or the setting `timeouts.build`");
     // How to come back to a build that goes on without us.
     let timed_out = error.hints().iter().fold(timed_out, |timed_out, hint| timed_out.with_hint(hint));

@@ -238,7 +238,7 @@ fn choose(entries: &[LedgerEntry], id: &str) -> Result<LedgerEntry> {
         _ => {
             let ids: Vec<String> = found
                 .iter()
-                .map(|entry| format!("`{}` (backend `{}`)", entry.build.id, entry.backend))
+                .map(|entry| format!("`{}` (backend `{}`, {})", entry.build.id, entry.backend, entry.server))
                 .collect();
             Err(Error::new(ErrorKind::InvalidInput, format!("`{id}` may be several builds"))
                 .with_detail("builds", ids.join(", "))

@@ -121,6 +121,9 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "an_answer_that_is_no_json", options: &[],
         script: |asked| every(asked, "build", Reaction::Answer(Answer::new(202).header("Content-Type", "text/html").body("<title>Welcome</title>"))),
         end: End { code: 1, says: &["no document with a build id", "it said: Welcome"], posts: 1, polls: Some(0) } },
+    Scenario { name: "json_by_another_name", options: &[],
+        script: |asked| first(asked, "build_status", &[Reaction::Answer(Answer::new(200).header("Content-Type", "text/html").body(r#"{"status":"SUCCESS"}"#))]),
+        end: End { polls: Some(1), ..GOOD } },
     Scenario { name: "an_answer_of_201", options: &[],
         script: |asked| every(asked, "build", Reaction::Answer(document(201, json!({"build_id": "other"})))),
         end: End { code: 1, says: &["knows no build `other`"], posts: 1, polls: None } },
@@ -274,6 +277,7 @@ fn alone(rig: &Rig) -> Vec<Trial> {
                     "cause: step 3: exit code 1",
                     "status: FAILURE",
                     "build id: build-1",
+                    "ERROR: the build of",
                     "| line 2",
                     "| last",
                 ],
@@ -312,7 +316,8 @@ fn alone(rig: &Rig) -> Vec<Trial> {
         }),
         rig.trial("bad_days::the_users_limit_stops_the_waiting", waits, |case| {
             let outcome = case.run(&["build", "-t", "agent:1", "--timeout", "500ms"])?;
-            outcome.refused(4, &["build-1", "`windlass builds attach build-1`"])?;
+            outcome
+                .refused(4, &["stopped after", "build id: build-1", "`windlass builds attach build-1`"])?;
             same("sent", case.service.calls("build").len(), 1)
         }),
         rig.trial("bad_days::nobody_listens", Habits::default, |case| {

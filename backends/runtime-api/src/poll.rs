@@ -62,10 +62,12 @@ pub(crate) async fn wait(api: &RuntimeApi, build: &RemoteBuild, job: &Job) -> Re
             Err(_) => Err(too_long(id, limit)),
         },
     };
-    match step.end(result)? {
-        status if status.state == RemoteState::Succeeded => Ok(status.image),
-        status => Err(failed(client, build, status, job).await),
-    }
+    let image = match result {
+        Ok(status) if status.state == RemoteState::Succeeded => Ok(status.image),
+        Ok(status) => Err(failed(client, build, status, job).await),
+        Err(error) => Err(error),
+    };
+    step.end(image)
 }
 
 fn too_long(id: &BuildId, limit: Duration) -> Error {

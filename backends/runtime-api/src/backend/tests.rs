@@ -85,7 +85,8 @@ async fn a_plan_shows_the_requests_and_the_archive_and_no_secret() {
 #[tokio::test]
 async fn what_the_protocol_cannot_carry_is_refused_by_name() {
     let (_directory, api) = api("");
-    let asked: [(&str, fn(&mut BuildRequest)); 5] = [
+    type Ask = fn(&mut BuildRequest);
+    let asked: [(&str, Ask); 5] = [
         ("--platform", |request| request.platforms.push("linux/arm64".parse().expect("valid"))),
         ("--build-arg", |request| drop(request.build_args.insert("A".to_owned(), "1".to_owned()))),
         ("--target", |request| request.target = Some("x".to_owned())),
