@@ -16,7 +16,7 @@ import sys
 import tarfile
 import urllib.parse
 
-EXCLUDED = ("node_modules", "__pycache__")
+EXCLUDED = ("node_modules", "__pycache__", "debug.log")
 BUILD = "build-1"
 
 
