@@ -251,7 +251,6 @@ fn tree_of(entries: &[Entry], context: usize) -> Tree {
     tree
 }
 
-
 #[cfg(test)]
 mod tests {
     use windlass_core::context::ContextPath;
