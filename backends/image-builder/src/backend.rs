@@ -132,7 +132,7 @@ impl ImageBuilder {
             .map_or_else(|| format!("the build `{id}`"), |target| format!("the build of `{target}`"));
         let how = if state == RemoteState::Cancelled { "was cancelled" } else { "failed" };
         let why = match why {
-            Some(why) => format!("Build {id} failed: {why}"),
+            Some(why) => format!("Build {id} failed: {}", self.client.key().hide(&why)),
             None => format!("Build failed with status: {word}. Build ID: {id}"),
         };
         let error =

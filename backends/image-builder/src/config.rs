@@ -37,6 +37,9 @@ const KNOWN: &[&str] = &[
     "reconnect-first-wait",
     "reconnect-longest-wait",
     "not-found-timeout",
+    "submit-timeout",
+    "log-rest-timeout",
+    "uploads",
 ];
 
 /// The variable that holds the address of Together's management service, and what it is if that is not set.
@@ -113,6 +116,14 @@ pub(crate) struct Config {
     /// For so long after it was sent, a build may be unknown: its builder has to start. 5 min by default.
     #[serde(deserialize_with = "duration_option")]
     pub(crate) not_found_timeout: Duration,
+    /// No attempt to send a build begins later than this after the first. 60 min by default.
+    #[serde(deserialize_with = "duration_option")]
+    pub(crate) submit_timeout: Duration,
+    /// A build that ended while its log was cut off does not wait longer for the rest of it. 10 s by default.
+    #[serde(deserialize_with = "duration_option")]
+    pub(crate) log_rest_timeout: Duration,
+    /// So many uploads are sent at once; others wait for their turn. 16 by default.
+    pub(crate) uploads: usize,
 }
 
 /// How the body of an upload is sent.
@@ -154,6 +165,9 @@ impl Default for Config {
             reconnect_first_wait: Duration::from_secs(1),
             reconnect_longest_wait: Duration::from_secs(10),
             not_found_timeout: Duration::from_secs(300),
+            submit_timeout: Duration::from_secs(60 * 60),
+            log_rest_timeout: Duration::from_secs(10),
+            uploads: 16,
         }
     }
 }
@@ -179,6 +193,7 @@ impl Config {
             ("stall-timeout", config.stall_timeout.is_zero()),
             ("call-timeout", config.call_timeout.is_zero()),
             ("cancel-timeout", config.cancel_timeout.is_zero()),
+            ("uploads", config.uploads == 0),
             ("log-stall-timeout", config.log_stall_timeout.is_zero()),
         ];
         match too_small.iter().find(|(_, wrong)| *wrong) {
@@ -219,6 +234,7 @@ impl Config {
             connect_timeout: self.connect_timeout,
             call_timeout: self.call_timeout,
             retry: self.retry(),
+            uploads: self.uploads,
         })
     }
 

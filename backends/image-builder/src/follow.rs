@@ -16,8 +16,6 @@ use crate::log_stream::{Doubts, End};
 use crate::status::{self, Look, Seen};
 use crate::wire::Control;
 
-/// How long the rest of a log may take whose build has ended.
-const REST_LIMIT: Duration = Duration::from_secs(10);
 /// Each wait is so many times as long as the one before.
 const GROWTH: u32 = 2;
 
@@ -72,7 +70,7 @@ impl<'a> Follower<'a> {
             doubts: Doubts::default(),
             progressed: false,
             server_wait: None,
-            lines: Lines::default(),
+            lines: Lines::without(builder.client().key().clone()),
             said: String::new(),
             strange_word: String::new(),
         }
@@ -166,7 +164,7 @@ impl<'a> Follower<'a> {
 
     /// What a build said last is worth some more readings of its log, but not its result.
     async fn read_the_rest(&mut self) -> Result<()> {
-        let limit = Instant::now() + REST_LIMIT;
+        let limit = Instant::now() + self.config().log_rest_timeout;
         let (mut failures, mut wait) = (0, self.config().reconnect_first_wait);
         while failures < self.config().log_attempts {
             self.progressed = false;

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use windlass_core::service::ServiceKey;
+
 /// So many last lines are shown of a build that failed.
 const TAIL_LINES: usize = 20;
 /// A line of those is no longer than this.
@@ -12,15 +14,21 @@ const COLLECTED_BYTES: usize = 64 * 1024;
 /// Takes lines: one, or several with `\n` between them and none at the end.
 pub(crate) type Sink<'a> = dyn for<'b> FnMut(&'b str) + Send + 'a;
 
-/// Lines that were not passed on yet, and the last that were.
-#[derive(Debug, Default)]
+/// Lines that were not passed on yet, and the last that were. Who prints the key prints it for itself.
+#[derive(Debug)]
 pub(crate) struct Lines {
+    key: ServiceKey,
     collected: String,
     holds_some: bool,
     tail: VecDeque<String>,
 }
 
 impl Lines {
+    /// None yet. The key will not be in them.
+    pub(crate) fn without(key: ServiceKey) -> Self {
+        Self { key, collected: String::new(), holds_some: false, tail: VecDeque::new() }
+    }
+
     /// Takes the data of an event: a line, or several.
     pub(crate) fn add(&mut self, data: &str, sink: &mut Sink<'_>) {
         if std::mem::replace(&mut self.holds_some, true) {
@@ -37,8 +45,9 @@ impl Lines {
         if !std::mem::take(&mut self.holds_some) {
             return;
         }
-        sink(&self.collected);
-        let last = self.collected.rsplit('\n').take(TAIL_LINES).collect::<Vec<_>>();
+        let shown = self.key.hide(&self.collected);
+        sink(&shown);
+        let last = shown.rsplit('\n').take(TAIL_LINES).collect::<Vec<_>>();
         let kept = (TAIL_LINES - last.len()).min(self.tail.len());
         self.tail.drain(..self.tail.len() - kept);
         self.tail.extend(last.into_iter().rev().map(shortened));
@@ -60,11 +69,28 @@ fn shortened(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use windlass_core::service::KeyHeader;
+
     use super::*;
+
+    fn key() -> ServiceKey {
+        ServiceKey::new(&"secret-key".into(), KeyHeader::Bearer, "KEY").expect("a key")
+    }
+
+    #[test]
+    fn a_service_that_prints_the_key_prints_it_for_itself() {
+        let (mut lines, mut seen) = (Lines::without(key()), Vec::new());
+        lines.add("with secret-key", &mut |_: &str| {});
+        lines.pass_on(&mut |text: &str| seen.push(text.to_owned()));
+        assert_eq!(
+            (seen, lines.into_tail()),
+            (vec!["with (hidden)".to_owned()], vec!["with (hidden)".to_owned()])
+        );
+    }
 
     #[test]
     fn lines_are_passed_on_together_and_the_last_are_kept() {
-        let (mut lines, mut seen) = (Lines::default(), Vec::new());
+        let (mut lines, mut seen) = (Lines::without(key()), Vec::new());
         let mut sink = |text: &str| seen.push(text.to_owned());
         lines.pass_on(&mut sink);
         for number in 0..30 {
@@ -86,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_is_collected_has_an_end() {
-        let (mut lines, mut passed) = (Lines::default(), 0);
+        let (mut lines, mut passed) = (Lines::without(key()), 0);
         let mut sink = |_: &str| passed += 1;
         for _ in 0..10 {
             lines.add(&"x".repeat(COLLECTED_BYTES), &mut sink);

@@ -1,7 +1,5 @@
 //! Sending a build: which attempts, and when none may follow.
 
-use std::time::Duration;
-
 use reqwest::{Response, StatusCode};
 use windlass_core::backend::Job;
 use windlass_core::error::{Error, ErrorKind, Result};
@@ -12,9 +10,6 @@ use windlass_core::service::{Payload, Refusal, SendLimits, Sent, boundary};
 use crate::backend::ImageBuilder;
 use crate::config::Upload;
 use crate::wire::{BuildAnswer, BuildForm};
-
-/// No attempt starts later than this after the first.
-const TIME_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// Sends a build until the service takes it, it must not be repeated, or there is no use.
 ///
@@ -34,7 +29,7 @@ pub(crate) async fn submit(
     let step = job.events.step(format!("sending the build to {}", client.server()));
     let limits = SendLimits { stall: config.stall_timeout, answer: config.answer_timeout };
     let mut spool = config.upload == Upload::Spool;
-    let policy = RetryPolicy { time_limit: TIME_LIMIT, ..config.retry() };
+    let policy = RetryPolicy { time_limit: config.submit_timeout, ..config.retry() };
     let mut attempts = policy.attempts(format!("`{}`", client.server()), job);
     loop {
         if spool && payload.size_bytes().is_none() {

@@ -35,6 +35,9 @@ const KNOWN: &[&str] = &[
     "poll-longest",
     "build-timeout",
     "not-found-limit",
+    "submit-timeout",
+    "log-timeout",
+    "uploads",
 ];
 
 /// The variables that hold the address, the first that is set counts; the second is OpenHands' name.
@@ -101,6 +104,14 @@ pub(crate) struct Config {
     /// So many answers of 404 in a row say that a build does not exist: a new one may not be visible
     /// yet. 3 by default.
     pub(crate) not_found_limit: u32,
+    /// No attempt to send a build begins later than this after the first. 60 min by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) submit_timeout: Duration,
+    /// A build that failed does not wait longer for the last lines of its log. 10 s by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) log_timeout: Duration,
+    /// So many uploads are sent at once; others wait for their turn. 16 by default.
+    pub(crate) uploads: usize,
 }
 
 /// How a build is sent.
@@ -153,6 +164,9 @@ impl Default for Config {
             poll_longest: Duration::from_secs(10),
             build_timeout: Duration::from_secs(30 * 60),
             not_found_limit: 3,
+            submit_timeout: Duration::from_secs(60 * 60),
+            log_timeout: Duration::from_secs(10),
+            uploads: 16,
         }
     }
 }
@@ -183,6 +197,7 @@ impl Config {
         let zero = [
             ("attempts", config.attempts == 0),
             ("not-found-limit", config.not_found_limit == 0),
+            ("uploads", config.uploads == 0),
             ("poll-first", config.poll_first.is_zero()),
             ("poll-longest", config.poll_longest < config.poll_first),
             ("connect-timeout", config.connect_timeout.is_zero()),
@@ -234,6 +249,7 @@ impl Config {
             connect_timeout: self.connect_timeout,
             call_timeout: self.call_timeout,
             retry: RetryPolicy::default(),
+            uploads: self.uploads,
         })
     }
 }

@@ -15,8 +15,6 @@ use windlass_core::service::{Pieces, ServiceClient};
 const LINE_LIMIT_BYTES: usize = 64 * 1024;
 /// So many last lines are shown of a build that failed.
 const TAIL_LINES: usize = 20;
-/// A failed build does not wait longer for its log.
-const TAIL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Passes on the lines of a build's log.
 ///
@@ -61,29 +59,30 @@ async fn copy(
         match piece.iter().rposition(|byte| *byte == b'\n') {
             Some(end) => {
                 text.extend_from_slice(&piece[..end]);
-                pass_on(&text, lines);
+                pass_on(client, &text, lines);
                 piece[end + 1..].clone_into(&mut text);
             }
             None => text.extend_from_slice(&piece),
         }
         if text.len() >= LINE_LIMIT_BYTES {
-            pass_on(&text, lines);
+            pass_on(client, &text, lines);
             text.clear();
         }
     }
     if !text.is_empty() {
-        pass_on(&text, lines);
+        pass_on(client, &text, lines);
     }
     Ok(())
 }
 
-fn pass_on(text: &[u8], lines: &mut (dyn for<'a> FnMut(&'a str) + Send)) {
+fn pass_on(client: &ServiceClient, text: &[u8], lines: &mut (dyn for<'a> FnMut(&'a str) + Send)) {
     let text = String::from_utf8_lossy(text);
-    lines(&text.trim_end_matches('\r').replace("\r\n", "\n"));
+    let text = client.key().hide(text.trim_end_matches('\r'));
+    lines(&text.replace("\r\n", "\n"));
 }
 
 /// The last lines of a log; none where there is no log, which harms nobody.
-pub(crate) async fn tail(client: &ServiceClient, id: &BuildId, job: &Job) -> Vec<String> {
+pub(crate) async fn tail(client: &ServiceClient, id: &BuildId, limit: Duration, job: &Job) -> Vec<String> {
     let mut lines = VecDeque::new();
     let mut keep = |text: &str| {
         for line in text.split('\n') {
@@ -93,7 +92,7 @@ pub(crate) async fn tail(client: &ServiceClient, id: &BuildId, job: &Job) -> Vec
             lines.push_back(line.to_owned());
         }
     };
-    let read = job.run(read(client, id, &mut keep, TAIL_LIMIT));
-    let _ = tokio::time::timeout(TAIL_LIMIT, read).await;
+    let read = job.run(read(client, id, &mut keep, limit));
+    let _ = tokio::time::timeout(limit, read).await;
     lines.into()
 }

@@ -64,7 +64,7 @@ pub(crate) async fn wait(api: &RuntimeApi, build: &RemoteBuild, job: &Job) -> Re
     };
     let image = match result {
         Ok(status) if status.state == RemoteState::Succeeded => Ok(status.image),
-        Ok(status) => Err(failed(client, build, status, job).await),
+        Ok(status) => Err(failed(api, build, status, job).await),
         Err(error) => Err(error),
     };
     step.end(image)
@@ -202,8 +202,8 @@ fn unknown(client: &ServiceClient, id: &BuildId, refusal: Refusal) -> Error {
 }
 
 /// The error of a build that ended without an image, in the service's words.
-async fn failed(client: &ServiceClient, build: &RemoteBuild, status: RemoteStatus, job: &Job) -> Error {
-    let id = &build.id;
+async fn failed(api: &RuntimeApi, build: &RemoteBuild, status: RemoteStatus, job: &Job) -> Error {
+    let (client, limit, id) = (api.client(), api.config().log_timeout, &build.id);
     let why =
         status.error.unwrap_or_else(|| format!("Build failed with status: {}. Build ID: {id}", status.word));
     let message = match build.targets.first() {
@@ -213,5 +213,5 @@ async fn failed(client: &ServiceClient, build: &RemoteBuild, status: RemoteStatu
     Error::new(ErrorKind::BuildFailed, message)
         .with_source(why)
         .with_detail("status", status.word)
-        .with_log_tail(logs::tail(client, id, job).await)
+        .with_log_tail(logs::tail(client, id, limit, job).await)
 }

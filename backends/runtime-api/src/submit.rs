@@ -1,7 +1,5 @@
 //! Sending: which form, which attempts, and when none may follow.
 
-use std::time::Duration;
-
 use reqwest::{Response, StatusCode};
 use windlass_core::backend::Job;
 use windlass_core::error::{Error, ErrorKind, Result};
@@ -14,9 +12,6 @@ use crate::calls;
 use crate::config::{Encoding, Upload as How};
 use crate::memory::Remembered;
 use crate::wire::{self, BuildAnswer, CONTEXT_PART, FilePart, IMAGE_PART};
-
-/// No attempt starts later than this after the first.
-const TIME_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// What is sent.
 #[derive(Clone, Debug)]
@@ -138,7 +133,7 @@ fn policy(api: &RuntimeApi) -> RetryPolicy {
         retries_when_refused: RetryPolicy::default().retries_when_refused.min(config.attempts - 1),
         first_wait: config.retry_first_wait,
         longest_wait: config.retry_longest_wait.max(config.retry_first_wait),
-        time_limit: TIME_LIMIT,
+        time_limit: config.submit_timeout,
     }
 }
 

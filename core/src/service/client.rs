@@ -41,6 +41,9 @@ pub struct ServiceSettings {
     pub call_timeout: Duration,
     /// How often calls are repeated that may be.
     pub retry: RetryPolicy,
+    /// So many uploads go to the service at once, others wait for their turn. Each has a thread and a few MiB
+    /// of its own while it is made, and a line is not made faster by more of them. At least 1.
+    pub uploads: usize,
 }
 
 /// A service. Cloning is cheap, and clones share their connections.
@@ -53,10 +56,6 @@ pub struct ServiceClient {
     retry: RetryPolicy,
     uploads: Arc<Semaphore>,
 }
-
-/// So many uploads go to a service at once: the others wait for their turn. Each has a thread and a few MiB of its own
-/// while it is made, and a line is not made faster by more of them.
-const UPLOADS_AT_ONCE: usize = 16;
 
 /// What came of a call: the document, or the no.
 pub type Answer = Result<Bytes, Refusal>;
@@ -77,7 +76,7 @@ impl ServiceClient {
             connect_timeout: settings.connect_timeout,
             ..HttpSettings::default()
         };
-        let uploads = Arc::new(Semaphore::new(UPLOADS_AT_ONCE));
+        let uploads = Arc::new(Semaphore::new(settings.uploads.max(1)));
         Ok(Self { http: http.client()?, address, key, call_timeout, retry, uploads })
     }
 

@@ -90,6 +90,8 @@ impl Options {
             connect_timeout: self.connect_timeout,
             call_timeout: self.call_timeout,
             retry: self.retry(),
+            // It takes documents only.
+            uploads: 1,
         })
     }
 
