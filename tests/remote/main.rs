@@ -4,6 +4,7 @@
 //! Nothing here needs an engine or a registry but what is said to. `rig.rs` says what a test has at hand.
 
 mod bad_days;
+mod clocks;
 mod forms;
 mod image_builder;
 mod images;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         snapshots::trials(&rig),
         image_builder::trials(&rig),
         network::trials(&rig),
+        clocks::trials(&rig),
         load::trials(&rig),
     ];
     libtest_mimic::run(&arguments, parts.into_iter().flatten().collect()).exit_code()

@@ -72,6 +72,13 @@ impl Case {
         self.place.start_with(&line, &self.variables())
     }
 
+    /// The same, with further variables.
+    pub(crate) fn start_in(&self, line: &[&str], variables: &[(&str, &str)]) -> Result<Background, Failed> {
+        let line = with_options(line, &[]);
+        let line: Vec<&str> = line.iter().map(String::as_str).collect();
+        self.place.start_with(&line, &[&self.variables()[..], variables].concat())
+    }
+
     /// A build of the context under the name `agent:1`.
     pub(crate) fn build(&self, options: &[&str]) -> Result<Outcome, Failed> {
         self.run_set(&["build", "-t", "agent:1"], options)
