@@ -277,7 +277,7 @@ pub enum FindScope {
 /// An image that exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FoundImage {
-    /// The reference that was asked for.
+    /// The reference that was asked for, or as the service spells it.
     pub reference: Reference,
     /// The digest of its manifest or index; `None` for an image of a docker engine that was
     /// never pushed and so has none.

@@ -9,6 +9,7 @@ use windlass_core::service::{Payload, Refusal, SendLimits, Sent, boundary};
 
 use crate::backend::ImageBuilder;
 use crate::config::Upload;
+use crate::status;
 use crate::wire::{BuildAnswer, BuildForm};
 
 /// Sends a build until the service takes it, it must not be repeated, or there is no use.
@@ -40,11 +41,11 @@ pub(crate) async fn submit(
         let (url, frame) = (client.url(&["builds"], &[]), form.frame(&boundary()));
         let chunked = config.upload == Upload::Chunked;
         match client.send(url, &payload, &frame, chunked, limits, (&step, job)).await? {
-            Sent::Answered(response) if response.status().is_success() => {
+            Sent::Answered { response, .. } if response.status().is_success() => {
                 let id = taken(builder, response, form.image_name, job).await;
                 return step.end(id);
             }
-            Sent::Answered(response) => {
+            Sent::Answered { response, complete } => {
                 let refusal = job.run(async { Ok(client.refusal(response).await) }).await?;
                 if refusal.status == StatusCode::LENGTH_REQUIRED && config.upload == Upload::Auto && !spool {
                     spool = true;
@@ -52,7 +53,14 @@ pub(crate) async fn submit(
                     continue;
                 }
                 let message = format!("could not build `{}`", form.image_name);
-                again(builder, refusal, &message, &mut attempts, job).await?;
+                // A front end says these when it has lost the service behind it, which may have everything.
+                let lost = complete
+                    && matches!(refusal.status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT);
+                let next = again(builder, refusal, &message, &mut attempts, job).await;
+                next.map_err(|error| match error.kind() {
+                    ErrorKind::Unavailable if lost => may_be_taken(builder, form, error),
+                    _ => error,
+                })?;
             }
             Sent::Failed { failure, maybe_taken: false } => attempts.again(failure).await?,
             Sent::Failed { failure, maybe_taken: true } => {
@@ -114,13 +122,12 @@ async fn taken(builder: &ImageBuilder, response: Response, name: &str, job: &Job
             .with_source(error)
             .with_hint("the service took the upload: it may build, but it gave no id to come back to")
     };
-    let body = job.run(client.body(response)).await.map_err(lost)?;
+    let body = client.last_body(response, job).await.map_err(lost)?;
     let answer: BuildAnswer = client.read(&body, "no document with a build id").map_err(lost)?;
     match answer.id() {
         Some(id) => Ok(BuildId::new(id)),
         None => {
-            let document: String = String::from_utf8_lossy(&body).chars().take(300).collect();
-            let message = format!("No build_id in response: {document}");
+            let message = format!("No build_id in response: {}", status::excerpt(client.key(), &body));
             Err(lost(Error::new(ErrorKind::UnexpectedAnswer, message)))
         }
     }

@@ -93,7 +93,7 @@ impl RuntimeApi {
         };
         let upload = Upload { payload, is_context, target: target.clone(), tags: tags.to_vec() };
         match submit::submit(self, upload, job).await? {
-            Taken::Started(id) => Ok(Submitted::Started(RemoteBuild { id, targets: names })),
+            Taken::Started(id) => Ok(Submitted::Started(RemoteBuild { id, targets: names, submitted_at: None })),
             Taken::Finished(image) => Ok(Submitted::Finished(Box::new(self.built(image, &names, job)?))),
         }
     }
@@ -154,8 +154,9 @@ impl Backend for RuntimeApi {
     async fn find(&self, reference: &Reference, _: FindScope, job: &Job) -> Result<Option<FoundImage>> {
         let names = self.spell(std::slice::from_ref(reference), job).await?;
         let exists = calls::image_exists(&self.client, &names[0], job).await?;
+        let spelled = || names[0].parse().unwrap_or_else(|_| reference.clone());
         Ok(exists.then(|| FoundImage {
-            reference: reference.clone(),
+            reference: spelled(),
             digest: None,
             image_id: None,
             platforms: Vec::new(),

@@ -38,6 +38,9 @@ const KNOWN: &[&str] = &[
     "submit-timeout",
     "log-timeout",
     "uploads",
+    "call-attempts",
+    "call-first-wait",
+    "unreadable-limit",
 ];
 
 /// The variables that hold the address, the first that is set counts; the second is OpenHands' name.
@@ -112,6 +115,13 @@ pub(crate) struct Config {
     pub(crate) log_timeout: Duration,
     /// So many uploads are sent at once; others wait for their turn. 16 by default.
     pub(crate) uploads: usize,
+    /// How often a question is asked at most while the service is busy or unreachable. 6 by default.
+    pub(crate) call_attempts: u32,
+    /// The first wait between two of those; it doubles each time. 200 ms by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) call_first_wait: Duration,
+    /// So many answers in a row that are no status are the service's way, not an accident. 3 by default.
+    pub(crate) unreadable_limit: u32,
 }
 
 /// How a build is sent.
@@ -167,6 +177,9 @@ impl Default for Config {
             submit_timeout: Duration::from_secs(60 * 60),
             log_timeout: Duration::from_secs(10),
             uploads: 16,
+            call_attempts: 6,
+            call_first_wait: Duration::from_millis(200),
+            unreadable_limit: 3,
         }
     }
 }
@@ -198,6 +211,8 @@ impl Config {
             ("attempts", config.attempts == 0),
             ("not-found-limit", config.not_found_limit == 0),
             ("uploads", config.uploads == 0),
+            ("call-attempts", config.call_attempts == 0),
+            ("unreadable-limit", config.unreadable_limit == 0),
             ("poll-first", config.poll_first.is_zero()),
             ("poll-longest", config.poll_longest < config.poll_first),
             ("connect-timeout", config.connect_timeout.is_zero()),
@@ -248,7 +263,13 @@ impl Config {
             insecure: self.insecure,
             connect_timeout: self.connect_timeout,
             call_timeout: self.call_timeout,
-            retry: RetryPolicy::default(),
+            retry: RetryPolicy {
+                retries: self.call_attempts - 1,
+                retries_when_refused: RetryPolicy::default().retries_when_refused.min(self.call_attempts - 1),
+                first_wait: self.call_first_wait,
+                longest_wait: self.retry_longest_wait.max(self.call_first_wait),
+                ..RetryPolicy::default()
+            },
             uploads: self.uploads,
         })
     }

@@ -15,8 +15,6 @@ use crate::backend::RuntimeApi;
 use crate::logs;
 use crate::wire::StatusAnswer;
 
-/// So many answers in a row that cannot be read are the service's way, not an accident.
-const UNREADABLE_LIMIT: u32 = 3;
 /// Each wait is so much longer than the one before.
 const GROWTH: f64 = 1.5;
 
@@ -110,13 +108,14 @@ async fn follow(api: &RuntimeApi, id: &BuildId, step: &Step, job: &Job) -> Resul
             }
             Look::Unreadable(error) => {
                 unreadable += 1;
-                if unreadable >= UNREADABLE_LIMIT {
+                if unreadable >= config.unreadable_limit {
                     return Err(error);
                 }
             }
             Look::Passing(error, retry_after) => {
                 (absent, unreadable) = (0, 0);
-                asked = retry_after.map(|asked| asked.min(config.retry_after_limit));
+                // A date that has passed here says nothing: clocks differ.
+                asked = retry_after.map(|asked| asked.min(config.retry_after_limit).max(wait));
                 let text = in_one_line(&error);
                 if trouble.as_ref().is_none_or(|(known, _)| *known != text) {
                     job.events.warn(format!("the build `{id}` cannot be asked for, asking on: {text}"));
@@ -158,7 +157,10 @@ async fn look(client: &ServiceClient, id: &BuildId) -> Result<Look> {
         && refusal.status == StatusCode::NOT_FOUND
     {
         let by_path = client.ask(client.url(&["build_status", id.as_str()], &[])).await;
-        if !matches!(&by_path, Ok(Err(refusal)) if refusal.status == StatusCode::METHOD_NOT_ALLOWED) {
+        // Front ends refuse paths that they do not know in many ways: that says nothing of the build.
+        if matches!(&by_path, Ok(Ok(_)) | Err(_))
+            || matches!(&by_path, Ok(Err(refusal)) if refusal.may_pass())
+        {
             answer = by_path;
         }
     }
@@ -172,13 +174,10 @@ fn understand(client: &ServiceClient, id: &BuildId, answer: Result<Answer, Failu
     match answer {
         Ok(Ok(body)) => Ok(match client.read::<StatusAnswer>(&body, "no status of a build") {
             Ok(answer) => Look::Seen(RemoteStatus {
-                state: RemoteState::of_word(&answer.status).unwrap_or(RemoteState::Running),
-                word: answer.status,
-                image: answer.image.filter(|image| !image.is_empty()),
-                error: answer
-                    .error
-                    .filter(|error| !error.is_empty())
-                    .map(|error| client.key().hide(&error).into_owned()),
+                state: RemoteState::of_word(&answer.status()).unwrap_or(RemoteState::Running),
+                word: answer.status(),
+                image: answer.image(),
+                error: answer.error().map(|error| client.key().hide(&error).into_owned()),
             }),
             Err(error) => Look::Unreadable(error),
         }),

@@ -59,8 +59,9 @@ pub(crate) fn form(encoding: Encoding, json_tags: bool, tags: usize, known: Reme
         }
         Encoding::Auto if !fits => Ok(Form { json: false, may_change: false }),
         Encoding::Auto => match known.takes_json {
-            Some(json) => Ok(Form { json, may_change: false }),
-            None => Ok(Form { json: true, may_change: true }),
+            // What a service took once it may refuse after an update.
+            Some(true) | None => Ok(Form { json: true, may_change: true }),
+            Some(false) => Ok(Form { json: false, may_change: false }),
         },
     }
 }
@@ -79,6 +80,7 @@ pub(crate) async fn submit(api: &RuntimeApi, upload: Upload, job: &Job) -> Resul
         true => form(config.encoding, config.json_tags, upload.tags.len(), known)?,
         false => Form { json: false, may_change: false },
     };
+    let mut tried_json = false;
     let mut spool = config.upload == How::Spool || (config.upload == How::Auto && known.wants_length);
     let mut payload = upload.payload.clone();
     let limits = SendLimits { stall: config.stall_timeout, answer: config.answer_timeout };
@@ -92,8 +94,8 @@ pub(crate) async fn submit(api: &RuntimeApi, upload: Upload, job: &Job) -> Resul
         let frame = frame(form, if is_context { CONTEXT_PART } else { IMAGE_PART }, &upload);
         let (url, chunked) = (client.url(&["build"], &[]), config.upload == How::Chunked);
         match client.send(url, &payload, &frame, chunked, limits, (&step, job)).await? {
-            Sent::Answered(response) if response.status().is_success() => {
-                if is_context && upload.tags.is_empty() && config.encoding == Encoding::Auto {
+            Sent::Answered { response, .. } if response.status().is_success() => {
+                if is_context && config.encoding == Encoding::Auto && (form.json || tried_json) {
                     known.takes_json = Some(form.json);
                 }
                 known.wants_length |= spool && config.upload == How::Auto;
@@ -102,10 +104,11 @@ pub(crate) async fn submit(api: &RuntimeApi, upload: Upload, job: &Job) -> Resul
                 let taken = taken(api, response, &upload, job).await;
                 return step.end(taken);
             }
-            Sent::Answered(response) => {
-                let refusal = client.refusal(response).await;
+            Sent::Answered { response, complete } => {
+                let refusal = job.run(async { Ok(client.refusal(response).await) }).await?;
                 if form.json && form.may_change && refuses_form(refusal.status) {
                     form = Form { json: false, may_change: false };
+                    tried_json = true;
                     step.log(format!("{} takes no JSON: sending a multipart form", client.server()));
                 } else if refusal.status == StatusCode::LENGTH_REQUIRED
                     && config.upload == How::Auto
@@ -114,7 +117,7 @@ pub(crate) async fn submit(api: &RuntimeApi, upload: Upload, job: &Job) -> Resul
                     spool = true;
                     step.log(format!("{} wants to know the length before", client.server()));
                 } else {
-                    again(api, refusal, &upload.target, &mut attempts, job).await?;
+                    again(api, refusal, complete, &upload.target, &mut attempts, job).await?;
                 }
             }
             Sent::Failed { failure, maybe_taken: false } => attempts.again(failure).await?,
@@ -156,14 +159,23 @@ fn frame(form: Form, part: FilePart, upload: &Upload) -> Frame {
 async fn again(
     api: &RuntimeApi,
     refusal: Refusal,
+    complete: bool,
     target: &str,
     attempts: &mut Attempts<'_>,
     job: &Job,
 ) -> Result<()> {
     let message = format!("could not build `{target}`");
+    // These say that the build was not taken. Without a word on when to come again, a front end may say them
+    // that has lost the service behind it after that had everything.
+    let not_taken = match refusal.status {
+        StatusCode::TOO_MANY_REQUESTS => true,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE => {
+            !complete || refusal.retry_after.is_some()
+        }
+        _ => false,
+    };
     match refusal.status {
-        // These say that the build was not taken.
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+        _ if not_taken => {
             let asked = refusal.retry_after.map(|asked| asked.min(api.config().retry_after_limit));
             let longest = policy(api).longest_wait;
             // What the policy would not wait for by itself.
@@ -181,7 +193,8 @@ async fn again(
             let error = refusal.into_error(&message);
             attempts.again(Failure::Transient { error, retry_after, refused: false }).await
         }
-        status if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
+        StatusCode::NOT_IMPLEMENTED => Err(refusal.into_error(&message)),
+        status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
             let error = refusal.into_error(&message);
             repeat_if_absent(api, error, target, attempts, job).await
         }
@@ -225,17 +238,18 @@ async fn taken(api: &RuntimeApi, response: Response, upload: &Upload, job: &Job)
             .with_source(error)
             .with_hint(hint)
     };
-    let body = job.run(client.body(response)).await.map_err(lost)?;
+    let body = client.last_body(response, job).await.map_err(lost)?;
     let answer: BuildAnswer = client.read(&body, "no document with a build id").map_err(lost)?;
     if let Some(id) = answer.id() {
         return Ok(Taken::Started(BuildId::new(id)));
     }
-    match answer.status.as_deref().and_then(RemoteState::of_word) {
-        Some(RemoteState::Succeeded) => Ok(Taken::Finished(answer.image)),
+    match answer.status().as_deref().and_then(RemoteState::of_word) {
+        Some(RemoteState::Succeeded) => Ok(Taken::Finished(answer.image())),
+        // A word of its own, or none: there is an image.
+        None if answer.image().is_some() => Ok(Taken::Finished(answer.image())),
         Some(RemoteState::Failed | RemoteState::Cancelled) => {
-            let word = answer.status.unwrap_or_default();
-            let why = answer.error.filter(|text| !text.is_empty());
-            let why = why.map(|text| client.key().hide(&text).into_owned());
+            let word = answer.status().unwrap_or_default();
+            let why = answer.error().map(|text| client.key().hide(&text).into_owned());
             Err(Error::new(ErrorKind::BuildFailed, format!("the build of `{}` failed", upload.target))
                 .with_source(why.unwrap_or_else(|| format!("Build failed with status: {word}"))))
         }
@@ -255,7 +269,7 @@ mod tests {
         };
         for (encoding, json_tags, tags, takes_json, expected) in [
             (Encoding::Auto, false, 0, None, Some((true, true))),
-            (Encoding::Auto, false, 0, Some(true), Some((true, false))),
+            (Encoding::Auto, false, 0, Some(true), Some((true, true))),
             (Encoding::Auto, false, 0, Some(false), Some((false, false))),
             (Encoding::Auto, false, 1, Some(true), Some((false, false))),
             (Encoding::Auto, true, 1, None, Some((true, true))),

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use windlass_core::service::{Form, Frame};
 
 /// The header that carries the key.
@@ -21,39 +22,82 @@ pub(crate) struct ExistsAnswer {
 
 /// The answer to `POST /build`. Older services answer when the build is done, without an id.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct BuildAnswer {
-    pub(crate) build_id: Option<Id>,
-    pub(crate) image: Option<String>,
-    pub(crate) status: Option<String>,
-    pub(crate) error: Option<String>,
-}
-
-/// An id; some services count.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Id {
-    Text(String),
-    Number(u64),
+    build_id: Value,
+    image: Value,
+    status: Value,
+    error: Value,
 }
 
 impl BuildAnswer {
-    /// The id of the build; an empty one is none.
+    /// The id of the build; an empty one is none, and some services count.
     pub(crate) fn id(&self) -> Option<String> {
         match &self.build_id {
-            Some(Id::Text(text)) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-            Some(Id::Number(number)) => Some(number.to_string()),
-            None => None,
+            Value::Number(number) => Some(number.to_string()),
+            id => text(id),
         }
+    }
+
+    /// The image, of a service that has finished.
+    pub(crate) fn image(&self) -> Option<String> {
+        text(&self.image)
+    }
+
+    /// How the build is, of a service that has finished.
+    pub(crate) fn status(&self) -> Option<String> {
+        text(&self.status)
+    }
+
+    /// Why it failed.
+    pub(crate) fn error(&self) -> Option<String> {
+        words(&self.error)
     }
 }
 
 /// The answer to `GET /build_status`.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct StatusAnswer {
-    #[serde(default)]
-    pub(crate) status: String,
-    pub(crate) image: Option<String>,
-    pub(crate) error: Option<String>,
+    status: Value,
+    image: Value,
+    error: Value,
+}
+
+impl StatusAnswer {
+    /// The service's word; empty where it has none.
+    pub(crate) fn status(&self) -> String {
+        text(&self.status).unwrap_or_default()
+    }
+
+    /// The image, once it exists.
+    pub(crate) fn image(&self) -> Option<String> {
+        text(&self.image)
+    }
+
+    /// Why the build failed.
+    pub(crate) fn error(&self) -> Option<String> {
+        words(&self.error)
+    }
+}
+
+/// A text that says something. What a field holds that should hold one loses nothing else of the document.
+fn text(value: &Value) -> Option<String> {
+    Some(value.as_str()?.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// What is said, whatever form it has.
+fn words(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(_) => text(value),
+        Value::Object(object) => match object.get("message") {
+            Some(Value::String(message)) if !message.is_empty() => Some(message.clone()),
+            _ if object.is_empty() => None,
+            _ => Some(value.to_string()),
+        },
+        other => Some(other.to_string()),
+    }
 }
 
 /// What a multipart form says of the file in it.
@@ -156,6 +200,13 @@ mod tests {
             assert!(serde_json::from_str::<ExistsAnswer>(text).expect(text).exists);
         }
         let status: StatusAnswer = serde_json::from_str(r#"{"image":null}"#).expect("read");
-        assert_eq!((status.status.as_str(), status.image), ("", None));
+        assert_eq!((status.status().as_str(), status.image()), ("", None));
+        // What is odd in one field loses nothing of the others.
+        assert_eq!(answer(r#"{"build_id":"x","status":202,"error":{}}"#).id().as_deref(), Some("x"));
+        let odd = r#"{"status":"FAILURE","image":7,"error":{"message":"no room"}}"#;
+        let status: StatusAnswer = serde_json::from_str(odd).expect("read");
+        assert_eq!((status.status().as_str(), status.error().as_deref()), ("FAILURE", Some("no room")));
+        let status: StatusAnswer = serde_json::from_str(r#"{"status":null,"error":["a"]}"#).expect("read");
+        assert_eq!((status.status().as_str(), status.error().as_deref()), ("", Some(r#"["a"]"#)));
     }
 }

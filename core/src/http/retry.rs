@@ -121,11 +121,16 @@ impl Attempts<'_> {
         let Some(wait) = self.waits.next().filter(|_| !exhausted) else {
             return Err(self.count(error));
         };
-        let wait = retry_after.unwrap_or(wait);
-        if wait > self.policy.longest_wait {
-            let asked = format!("it asked us to wait for {} s", wait.as_secs());
-            return Err(self.count(error).with_hint(format!("{asked}; try again later")));
-        }
+        let wait = match retry_after {
+            Some(asked) if asked > self.policy.longest_wait => {
+                let asked = format!("it asked us to wait for {} s", asked.as_secs());
+                return Err(self.count(error).with_hint(format!("{asked}; try again later")));
+            }
+            // A date that has passed here says nothing: clocks differ.
+            Some(asked) if !asked.is_zero() => asked,
+            // Jitter goes beyond the longest wait.
+            _ => wait.min(self.policy.longest_wait),
+        };
         if self.started.elapsed() + wait > self.policy.time_limit {
             return Err(self.count(error));
         }
@@ -201,6 +206,29 @@ mod tests {
     async fn gives_up_after_so_many() {
         assert_eq!(retries_until_given_up(quick(), false).await, 5);
         assert_eq!(retries_until_given_up(quick(), true).await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jitter_ends_no_attempts() {
+        let long = RetryPolicy {
+            retries: 7,
+            first_wait: Duration::from_secs(4),
+            longest_wait: Duration::from_secs(60),
+            time_limit: Duration::from_secs(3600),
+            ..RetryPolicy::default()
+        };
+        for _ in 0..20 {
+            assert_eq!(retries_until_given_up(long, false).await, 7);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_date_that_has_passed_is_no_time_to_wait() {
+        let job = Job::silent();
+        let start = tokio::time::Instant::now();
+        let policy = RetryPolicy { first_wait: Duration::from_secs(2), ..RetryPolicy::default() };
+        policy.attempts("it", &job).again(busy(Some(Duration::ZERO), false)).await.expect("waits");
+        assert!(start.elapsed().as_secs() >= 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -57,7 +57,7 @@ pub(super) async fn find(
                 Err(error) => step.failed(error),
             }
             match found? {
-                Some(found) => take(backend, found, wanted, job).await,
+                Some(found) => take(backend, reference, found, wanted, job).await,
                 None => Ok(None),
             }
         }
@@ -69,13 +69,18 @@ pub(super) async fn find(
 /// to.
 async fn take(
     backend: &dyn Backend,
+    asked: &Reference,
     found: FoundImage,
     wanted: &Wanted,
     job: &Job,
 ) -> Result<Option<BuiltImage>> {
-    let references = wanted.request.tags.clone();
+    let mut references = wanted.request.tags.clone();
     let missing: Vec<Reference> =
-        references.iter().filter(|reference| **reference != found.reference).cloned().collect();
+        references.iter().filter(|reference| *reference != asked).cloned().collect();
+    // A service may spell it otherwise than we asked for it.
+    references.iter_mut().filter(|reference| *reference == asked).for_each(|reference| {
+        reference.clone_from(&found.reference);
+    });
     if !missing.is_empty() {
         match backend.tag(&found, &missing, job).await {
             Err(error) if error.kind() == ErrorKind::Unsupported => {

@@ -21,6 +21,8 @@ use crate::http::{Failure, HttpSettings, RetryPolicy, read_capped_within};
 
 /// Answers are small documents.
 const ANSWER_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+/// When the user stops us, an answer that has begun may take so long to its end.
+const LAST_BODY_LIMIT: Duration = Duration::from_secs(5);
 /// A question follows so many redirects inside the service.
 const REDIRECT_LIMIT: usize = 5;
 
@@ -76,7 +78,7 @@ impl ServiceClient {
             connect_timeout: settings.connect_timeout,
             ..HttpSettings::default()
         };
-        let uploads = Arc::new(Semaphore::new(settings.uploads.max(1)));
+        let uploads = Arc::new(Semaphore::new(settings.uploads.clamp(1, Semaphore::MAX_PERMITS)));
         Ok(Self { http: http.client()?, address, key, call_timeout, retry, uploads })
     }
 
@@ -218,6 +220,23 @@ impl ServiceClient {
     /// As the exchange fails.
     pub async fn body(&self, response: Response) -> Result<Bytes> {
         self.read_whole(response).await.map_err(Failure::into_error)
+    }
+
+    /// Reads the answer that names a build. Stopping the job waits a moment for it: without it nobody could come
+    /// back to the build.
+    ///
+    /// # Errors
+    /// As the exchange fails; `Cancelled`.
+    pub async fn last_body(&self, response: Response, job: &Job) -> Result<Bytes> {
+        let stopped = async {
+            job.cancel.cancelled().await;
+            tokio::time::sleep(LAST_BODY_LIMIT).await;
+        };
+        tokio::select! {
+            biased;
+            body = self.body(response) => body,
+            () = stopped => Err(Error::cancelled()),
+        }
     }
 
     /// The failure of an exchange, with hints that fit a service.

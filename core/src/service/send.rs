@@ -1,5 +1,6 @@
 //! One upload on its way, watched.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use reqwest::{Response, Url};
@@ -12,6 +13,9 @@ use crate::backend::Job;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Step;
 use crate::http::Failure;
+
+/// When the user stops us, a service that has everything may take so long to answer.
+const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long the other side may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +30,12 @@ pub struct SendLimits {
 #[derive(Debug)]
 pub enum Sent {
     /// There is an answer, of whatever kind.
-    Answered(Response),
+    Answered {
+        /// It.
+        response: Response,
+        /// The service had the whole upload before: who answers for it may not know what it does with that.
+        complete: bool,
+    },
     /// The exchange failed.
     Failed {
         /// How.
@@ -54,19 +63,28 @@ impl ServiceClient {
         let turn = job.run(async { Ok(self.turn().await) }).await?;
         let body = job.run(Body::open(payload, frame, chunked, job)).await?.in_turn(turn);
         let watch = body.watch();
-        let exchange = async {
+        let mut exchange = pin!(async {
             tokio::select! {
                 answer = self.post(url, &frame.content_type, body) => Ok(answer),
                 stalled = watch.stalled(limits, step) => Err(stalled),
             }
-        };
+        });
         let answer = tokio::select! {
             biased;
-            () = job.cancel.cancelled() => return Err(stopped(watch.is_complete())),
-            answer = exchange => answer,
+            // One that is there counts, also in the moment when the user leaves.
+            answer = &mut exchange => answer,
+            () = job.cancel.cancelled() if !watch.is_complete() => return Err(Error::cancelled()),
+            () = job.cancel.cancelled() => {
+                let _until_it_is_known = job.shield.hold();
+                // Without it nobody could come back to the build, or stop it.
+                match tokio::time::timeout(LAST_ANSWER_LIMIT, exchange).await {
+                    Ok(Ok(Ok(response))) => Ok(Ok(response)),
+                    _ => return Err(stopped()),
+                }
+            }
         };
         let failure = match answer {
-            Ok(Ok(response)) => return Ok(Sent::Answered(response)),
+            Ok(Ok(response)) => return Ok(Sent::Answered { response, complete: watch.is_complete() }),
             Ok(Err(failure)) => failure,
             Err(Stalled::Answering) => Failure::transient(self.silent(limits.answer)),
             Err(Stalled::Sending) => {
@@ -85,11 +103,8 @@ impl ServiceClient {
     }
 }
 
-fn stopped(complete: bool) -> Error {
-    match complete {
-        true => Error::cancelled().with_hint(
-            "the service had the whole upload already: it may build, but it gave no id to come back to",
-        ),
-        false => Error::cancelled(),
-    }
+fn stopped() -> Error {
+    Error::cancelled().with_hint(
+        "the service had the whole upload already: it may build, but it gave no id to come back to",
+    )
 }
