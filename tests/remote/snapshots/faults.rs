@@ -4,12 +4,12 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 use windlass_tests::service::Answer;
 use windlass_tests::service::runtime_api::{Reaction, document};
-use windlass_tests::service::together::{Asked, Call, Habits, id, refusal};
+use windlass_tests::service::together::{API_KEY, Asked, Call, Habits, id, refusal};
 
 use super::{Case, trial};
 use crate::rig::{Rig, same};
 
-const OTHER_HOST: &str = "http://elsewhere.invalid/v1/snapshots?token=hidden";
+const OTHER_HOST: &str = "http://elsewhere.invalid/v1/snapshots?token=of-nobody";
 const BUILT: &str = "127.0.0.1:1/project/a:1";
 
 /// A command, the call that it makes, and what it is called in errors.
@@ -116,6 +116,7 @@ const FAULTS: &[Fault] = &[
     Fault { name: "empty_body", reactions: || answer(Answer::new(403)), repeated: (3, 1), once: (3, 1), says: &["answered 403 Forbidden (code: 403)"] },
     Fault { name: "page", reactions: || answer(Answer::new(404).body("<html><title>Not here</title>").header("Content-Type", "text/html")), repeated: (1, 1), once: (1, 1), says: &["answered 404 Not here (code: 404)"] },
     Fault { name: "no_text", reactions: || answer(Answer::new(400).body(vec![0xff, 0xfe, 0x1b, b'[', b'2', b'J'])), repeated: (2, 1), once: (2, 1), says: &["answered 400", "(code: 400)"] },
+    Fault { name: "key_repeated", reactions: || answer(key_repeated()), repeated: (3, 1), once: (3, 1), says: &["unknown key (hidden) (code: no_(hidden))", "field: `(hidden)`: {\"(hidden)\":1}"] },
     Fault { name: "another_host", reactions: || answer(Answer::new(307).header("Location", OTHER_HOST)), repeated: (1, 1), once: (1, 1), says: &["answered 307", "elsewhere: check the address"] },
 ];
 
@@ -131,6 +132,13 @@ fn fields() -> Answer {
             ],
         }),
     )
+}
+
+/// Every run looks for the key in what we say.
+fn key_repeated() -> Answer {
+    let field = json!({ "parameter": API_KEY, "details": { API_KEY: 1 } });
+    let (message, code) = (format!("unknown key {API_KEY}"), format!("no_{API_KEY}"));
+    document(401, json!({ "code": code, "message": message, "errors": [field] }))
 }
 
 pub(super) fn trials(rig: &Rig) -> Vec<Trial> {
@@ -172,7 +180,11 @@ fn one_fault(case: &Case, asking: &Asking, fault: &Fault) -> Result<(), Failed> 
             let mut says: Vec<&str> = fault.says.iter().filter(in_doubt).copied().collect();
             says.push(&failed);
             outcome.refused(code, &says)?;
-            same("no escape", outcome.stderr.contains('\u{1b}') || outcome.stderr.contains("hidden"), false)
+            same(
+                "no escape",
+                outcome.stderr.contains('\u{1b}') || outcome.stderr.contains("of-nobody"),
+                false,
+            )
         }
     }
 }

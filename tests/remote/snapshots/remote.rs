@@ -62,6 +62,7 @@ pub(super) fn trials(rig: &Rig) -> Vec<Trial> {
         failing(rig),
         registration_that_fails(rig),
         leaving(rig),
+        another_profile(rig),
         really_built(rig),
     ]
 }
@@ -239,6 +240,40 @@ fn leaving(rig: &Rig) -> Trial {
         case.tells_nothing(&outcome)?;
         same("stopped there", remote.builder.calls(image_builder::Call::Cancel).len(), 1)?;
         same("nothing was asked", case.service.lines().len(), 0)
+    })
+}
+
+/// The key of a profile goes to that profile's services, whatever the environment says of others.
+fn another_profile(rig: &Rig) -> Trial {
+    trial(rig, "remote_another_profile", Habits::default, |case| {
+        let remote = Remote::new(case, image_builder::Habits::default())?;
+        let option = |text: &str| format!("backends.staging.{text}");
+        let line = |url: &str| {
+            let options = [
+                option("type=image-builder"),
+                option(&format!("url={url}")),
+                option("api-key-env=STAGING_KEY"),
+                option("attempts=1"),
+            ];
+            let mut line: Vec<String> =
+                ["create", "--context", "app", "-b", "staging"].map(str::to_owned).to_vec();
+            line.extend(options.into_iter().flat_map(|option| ["--set".to_owned(), option]));
+            line
+        };
+        let keys = [("STAGING_KEY", image_builder::API_KEY), ("TOGETHER_API_KEY", "key-of-production")];
+        let run = |line: Vec<String>, more: &[&str]| {
+            let line: Vec<&str> = line.iter().map(String::as_str).chain(more.iter().copied()).collect();
+            case.run_with(&line, &keys)
+        };
+        let plan = run(line("https://builder.staging.invalid"), &["--dry-run"])?;
+        let there = "POST https://api.bartender.staging.invalid/v1/snapshots";
+        same("registered beside the builder", plan.good()?.contains(there), true)?;
+        // The builder is there, and nothing beside it.
+        let outcome = run(line(remote.builder.url()), &[])?;
+        same("built", remote.builder.calls(image_builder::Call::Submit).len(), 1)?;
+        same("not registered", (outcome.code == Some(0), outcome.stdout.as_str()), (false, ""))?;
+        outcome.refused(1, &["Failed to create snapshot: "])?;
+        same("nothing was asked of the other service", case.service.lines().len(), 0)
     })
 }
 

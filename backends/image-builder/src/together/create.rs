@@ -11,7 +11,7 @@ use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::reference::Reference;
 
 use super::architecture::{Architecture, AskedArchitecture};
-use super::management::Management;
+use super::management::{Management, alias_segment};
 use super::wire::{NewSnapshot, Snapshot};
 
 /// The tag that says which program made a snapshot.
@@ -33,6 +33,18 @@ pub struct SnapshotOrder {
 }
 
 impl SnapshotOrder {
+    /// Refuses what could only fail after the build.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a life of 0 seconds, and for an alias that cannot be one.
+    pub fn check(&self) -> Result<()> {
+        if self.ttl_seconds == Some(0) {
+            let message = "a snapshot lives for at least 1 second";
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        self.aliases.iter().try_for_each(|alias| alias_segment(alias).map(drop))
+    }
+
     /// What is registered for an image.
     pub(super) fn registration(&self, image: &str, architecture: Architecture) -> NewSnapshot {
         let mut tags = self.tags.clone();
@@ -88,6 +100,7 @@ impl Creation<'_> {
     /// # Errors
     /// As the service says; `InvalidInput` if the image is for something else than asked for.
     pub async fn of_image(&self, image: &Reference) -> Result<CreatedSnapshot> {
+        self.order.check()?;
         let architecture = self.architecture_of(image).await?;
         self.register(image, architecture, None).await
     }
@@ -96,7 +109,7 @@ impl Creation<'_> {
     /// missing: then the next is tried.
     pub(super) async fn prepare(&self, context: &Context, backends: &[Arc<dyn Backend>]) -> Result<()> {
         self.step("prepare", async |_| {
-            check(self.order)?;
+            self.order.check()?;
             let context = context.clone();
             let look = move |job: &Job| warnings(&context, &context.list_once(job)?, job);
             self.job.blocking(look).await?;
@@ -179,18 +192,6 @@ async fn works(backend: &dyn Backend, job: &Job) -> Result<()> {
             let error = Error::new(ErrorKind::Unavailable, message).with_source(item.seen);
             Err(item.hint.into_iter().fold(error, Error::with_hint))
         }
-    }
-}
-
-/// Refuses what could only fail after the build.
-pub(super) fn check(order: &SnapshotOrder) -> Result<()> {
-    let invalid = |message: String| Err(Error::new(ErrorKind::InvalidInput, message));
-    if order.ttl_seconds == Some(0) {
-        return invalid("a snapshot lives for at least 1 second".to_owned());
-    }
-    match order.aliases.iter().find(|alias| alias.is_empty()) {
-        Some(_) => invalid("an alias cannot be empty".to_owned()),
-        None => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use windlass_core::error::{Error, ErrorKind};
 use windlass_core::http::Failure;
-use windlass_core::service::Refusal;
+use windlass_core::service::{Refusal, ServiceKey};
 
 /// Of what the service says, so much is shown.
 const WORDS_LIMIT_CHARACTERS: usize = 1000;
@@ -13,9 +13,9 @@ const WORDS_LIMIT_CHARACTERS: usize = 1000;
 const FIELDS_LIMIT: usize = 20;
 
 /// The error of an answer that is a no. Bodies may be documents of several forms, text, empty, or no text
-/// at all.
-pub(super) fn refused(operation: &str, key_variable: &str, refusal: &Refusal) -> Error {
-    let said = Said::read(&refusal.page);
+/// at all. The key is shown nowhere; `source` says who named the address.
+pub(super) fn refused(operation: &str, key: &ServiceKey, source: &str, refusal: &Refusal) -> Error {
+    let said = Said::read(&refusal.page, key);
     let message = said.message.unwrap_or_else(|| refusal.in_words());
     let code = said.code.unwrap_or_else(|| refusal.status.as_u16().to_string());
     let kind = match refusal.status {
@@ -29,24 +29,24 @@ pub(super) fn refused(operation: &str, key_variable: &str, refusal: &Refusal) ->
     for field in said.fields {
         error = error.with_detail("field", field);
     }
-    match hint(refusal.status, key_variable) {
+    match hint(refusal.status, key.variable(), source) {
         Some(hint) => error.with_hint(hint),
         None => error,
     }
 }
 
 /// The failure of an exchange that came to no answer.
-pub(super) fn broke_off(operation: &str, failure: Failure) -> Failure {
+pub(super) fn broke_off(operation: &str, source: &str, failure: Failure) -> Failure {
     let wrap = |error: Error| {
         let mut wrapped = Error::new(error.kind(), format!("Failed to {operation}: {}", error.message()));
         if let Some(cause) = std::error::Error::source(&error) {
             wrapped = wrapped.with_source(cause.to_string());
         }
-        // Those of the client speak of the option `url`, which is a variable here.
+        // Those of the client speak of the option `url`, which may be a variable here.
         let hints = error.hints().iter().filter(|hint| !hint.contains("`url`"));
         hints
             .fold(wrapped, |wrapped, hint| wrapped.with_hint(hint))
-            .with_hint("check the network, and the address in TOGETHER_BASE_URL")
+            .with_hint(format!("check the network, and the address in {source}"))
     };
     match failure {
         Failure::Final(error) => Failure::Final(wrap(error)),
@@ -56,13 +56,13 @@ pub(super) fn broke_off(operation: &str, failure: Failure) -> Failure {
     }
 }
 
-fn hint(status: StatusCode, key_variable: &str) -> Option<String> {
+fn hint(status: StatusCode, key_variable: &str, source: &str) -> Option<String> {
     Some(match status.as_u16() {
         401 => format!("check the key in {key_variable}: the service does not know it"),
         403 => "the key is known, but its project or scope does not allow this".to_owned(),
         404 => "`windlass snapshot list` shows what there is; an alias is written `@ALIAS`".to_owned(),
         429 => "wait a little, then try again".to_owned(),
-        300..=399 => "the service seems to be elsewhere: check the address in TOGETHER_BASE_URL".to_owned(),
+        300..=399 => format!("the service seems to be elsewhere: check the address in {source}"),
         408 | 500..=599 => "the service has a problem: try again later".to_owned(),
         _ => return None,
     })
@@ -77,8 +77,10 @@ struct Said {
 }
 
 impl Said {
-    fn read(page: &[u8]) -> Self {
+    /// Without the key, which is hidden before anything is cut: the half of a key is one too.
+    fn read(page: &[u8], key: &ServiceKey) -> Self {
         let Ok(document) = serde_json::from_slice::<Value>(page) else { return Self::default() };
+        let document = without(key, document);
         let inner = document.get("error").filter(|inner| inner.is_object());
         let text = |key: &str| inner.and_then(|inner| word(inner, key)).or_else(|| word(&document, key));
         let fields = document.get("errors").or_else(|| inner?.get("errors")).and_then(Value::as_array);
@@ -87,6 +89,19 @@ impl Said {
             code: text("code"),
             fields: fields.into_iter().flatten().filter_map(field).take(FIELDS_LIMIT).collect(),
         }
+    }
+}
+
+/// The same document without the key, which some services repeat.
+fn without(key: &ServiceKey, document: Value) -> Value {
+    let hidden = |text: String| key.hide(&text).into_owned();
+    match document {
+        Value::String(text) => Value::String(hidden(text)),
+        Value::Array(items) => items.into_iter().map(|item| without(key, item)).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (hidden(name), without(key, value))).collect()
+        }
+        other => other,
     }
 }
 
@@ -129,10 +144,18 @@ fn field(error: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use windlass_core::service::KeyHeader;
+
     use super::*;
 
+    const KEY: &str = "sk-the-whole-key";
+
+    fn key() -> ServiceKey {
+        ServiceKey::new(&KEY.into(), KeyHeader::Bearer, "TOGETHER_API_KEY").expect("a key")
+    }
+
     fn said(page: &str) -> (Option<String>, Option<String>, Vec<String>) {
-        let Said { message, code, fields } = Said::read(page.as_bytes());
+        let Said { message, code, fields } = Said::read(page.as_bytes(), &key());
         (message, code, fields)
     }
 
@@ -153,7 +176,7 @@ mod tests {
         ] {
             assert_eq!(said(page), expected, "{page}");
         }
-        assert_eq!(Said::read(&[0xff, 0xfe]), Said::default());
+        assert_eq!(Said::read(&[0xff, 0xfe], &key()), Said::default());
     }
 
     #[test]
@@ -165,5 +188,22 @@ mod tests {
             said(page).2,
             [r#"`ttl`: too small (code: min): {"min":1}"#, "`tags` (code: x)", "words", ": only"]
         );
+    }
+
+    #[test]
+    fn the_key_is_not_repeated() {
+        let across_the_cut = format!("{} {KEY}", "x".repeat(WORDS_LIMIT_CHARACTERS - 10));
+        for page in [
+            format!(r#"{{"message":"unknown key {KEY}","code":"{KEY}"}}"#),
+            format!(r#"{{"error":{{"message":"unknown key","code":"Bearer {KEY}"}}}}"#),
+            format!(r#"{{"message":"{across_the_cut}","errors":["{KEY}"]}}"#),
+            format!(r#"{{"errors":[{{"parameter":"{KEY}","message":"{KEY}","code":"{KEY}"}}]}}"#),
+            format!(r#"{{"errors":[{{"message":"no","details":{{"{KEY}":["{KEY}"]}}}}]}}"#),
+            r#"{"message":"sk\u002dthe-whole-key"}"#.to_owned(),
+        ] {
+            let shown = format!("{:?}", said(&page));
+            assert!(!shown.contains(&KEY[..6]), "{shown}");
+            assert!(shown.contains("(hidden)") || page.contains("xxx"), "{shown}");
+        }
     }
 }

@@ -32,6 +32,8 @@ const BATCH_LIMIT: usize = 100;
 pub struct Management {
     client: ServiceClient,
     retry: RetryPolicy,
+    /// Who says what the address is, for messages.
+    source: String,
 }
 
 /// Whether a call may be made again when nobody knows what became of it.
@@ -63,14 +65,15 @@ impl Management {
     }
 
     /// The same with the options of the backend `name`, as far as they hold for this service too:
-    /// `api-key-env`, `ca-file`, `insecure`, `attempts`, `retry-first-wait`, `retry-after-limit`,
+    /// `url`, `api-key-env`, `ca-file`, `insecure`, `attempts`, `retry-first-wait`, `retry-after-limit`,
     /// `connect-timeout`, `call-timeout`.
     ///
     /// # Errors
     /// `InvalidConfig`.
     pub fn with_options(host: &Host, options: BackendOptions, name: &str) -> Result<Self> {
         let options = Options::read(options, name)?;
-        Ok(Self { client: ServiceClient::new(options.service(name, host)?)?, retry: options.retry() })
+        let (settings, source) = options.service(name, host)?;
+        Ok(Self { client: ServiceClient::new(settings)?, retry: options.retry(), source })
     }
 
     /// How messages name it: host, and port where it is not the usual one.
@@ -276,7 +279,7 @@ impl Management {
             let failure = match job.run(once).await? {
                 Ok(Ok(body)) => return Ok(body),
                 Ok(Err(refusal)) => {
-                    let error = failure::refused(call.operation, self.client.key().variable(), &refusal);
+                    let error = failure::refused(call.operation, self.client.key(), &self.source, &refusal);
                     let turned_away = refusal.status == StatusCode::TOO_MANY_REQUESTS;
                     match call.repeat {
                         _ if turned_away || call.repeat == Repeat::Safe && refusal.may_pass() => {
@@ -287,12 +290,14 @@ impl Management {
                         _ => Failure::Final(error),
                     }
                 }
-                Err(failure) => match (failure::broke_off(call.operation, failure), call.repeat) {
-                    (Failure::Transient { error, refused: false, .. }, Repeat::Never(hint)) => {
-                        Failure::Final(error.with_hint(hint))
+                Err(failure) => {
+                    match (failure::broke_off(call.operation, &self.source, failure), call.repeat) {
+                        (Failure::Transient { error, refused: false, .. }, Repeat::Never(hint)) => {
+                            Failure::Final(error.with_hint(hint))
+                        }
+                        (failure, _) => failure,
                     }
-                    (failure, _) => failure,
-                },
+                }
             };
             attempts.again(failure).await?;
         }
@@ -300,7 +305,7 @@ impl Management {
 }
 
 /// An alias as a part of a path. Two cannot be one: servers take them for steps in the path.
-fn alias_segment(alias: &str) -> Result<String> {
+pub(super) fn alias_segment(alias: &str) -> Result<String> {
     match alias {
         "" | "." | ".." => Err(Error::new(ErrorKind::InvalidInput, format!("`{alias}` cannot be an alias"))),
         _ => Ok(component(alias)),

@@ -17,8 +17,13 @@ pub const URL_VARIABLE: &str = "TOGETHER_BASE_URL";
 /// Where the service is by default.
 pub const DEFAULT_URL: &str = "https://api.bartender.codesandbox.io";
 
+/// The image-builder has this name where the management service beside it has [`MANAGEMENT_NAME`].
+const BUILDER_NAME: &str = "://builder.";
+const MANAGEMENT_NAME: &str = "://api.bartender.";
+
 /// The options of the `image-builder` backend that hold for this service too: both are Together's.
 const SHARED: &[&str] = &[
+    "url",
     "api-key-env",
     "ca-file",
     "insecure",
@@ -34,6 +39,8 @@ const SHARED: &[&str] = &[
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(super) struct Options {
+    /// The address of the image-builder, or of the management service beside it.
+    url: Option<String>,
     /// The variable that holds the key. [`KEY_VARIABLE`] by default.
     api_key_env: Option<String>,
     /// A file with further root certificates, PEM.
@@ -60,6 +67,7 @@ pub(super) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            url: None,
             api_key_env: None,
             ca_file: None,
             insecure: false,
@@ -78,13 +86,30 @@ impl Options {
         options.only(SHARED).parse(name, SHARED)
     }
 
-    /// The address, the key and the manners; `name` is that of the backend.
-    pub(super) fn service(&self, name: &str, host: &Host) -> Result<ServiceSettings> {
-        let text = host.variable(URL_VARIABLE).unwrap_or(DEFAULT_URL);
-        let variable = self.api_key_env.as_deref().unwrap_or(KEY_VARIABLE);
-        Ok(ServiceSettings {
-            address: ServiceAddress::parse(text, URL_VARIABLE)?,
-            key: ServiceKey::from_environment(host, &[variable], KeyHeader::Bearer, name)?,
+    /// Where the service is, and who says so; `name` is that of the backend.
+    ///
+    /// A key and an address belong together: the environment's key goes to the environment's address, that of a
+    /// configured backend to the service beside its `url`, whatever the environment says.
+    fn address(&self, name: &str, host: &Host) -> (String, String) {
+        let variable = host.variable(URL_VARIABLE);
+        match self.url.as_deref().filter(|url| !url.is_empty()) {
+            Some(url) if variable.is_none() || self.key_variable() != KEY_VARIABLE => {
+                (url.replacen(BUILDER_NAME, MANAGEMENT_NAME, 1), format!("`url` of the backend `{name}`"))
+            }
+            _ => (variable.unwrap_or(DEFAULT_URL).to_owned(), URL_VARIABLE.to_owned()),
+        }
+    }
+
+    fn key_variable(&self) -> &str {
+        self.api_key_env.as_deref().unwrap_or(KEY_VARIABLE)
+    }
+
+    /// The address, the key and the manners, and who says what the address is; `name` is that of the backend.
+    pub(super) fn service(&self, name: &str, host: &Host) -> Result<(ServiceSettings, String)> {
+        let (text, source) = self.address(name, host);
+        let settings = ServiceSettings {
+            address: ServiceAddress::parse(&text, &source)?,
+            key: ServiceKey::from_environment(host, &[self.key_variable()], KeyHeader::Bearer, name)?,
             ca_file: self.ca_file.as_ref().map(|file| host.current_dir.join(file)),
             insecure: self.insecure,
             connect_timeout: self.connect_timeout,
@@ -92,7 +117,8 @@ impl Options {
             retry: self.retry(),
             // It takes documents only.
             uploads: 1,
-        })
+        };
+        Ok((settings, source))
     }
 
     /// How calls are repeated that may be.
@@ -104,6 +130,47 @@ impl Options {
             first_wait: self.retry_first_wait,
             longest_wait: self.retry_after_limit,
             ..RetryPolicy::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::tests::{host, setup};
+
+    /// No key goes to a host that whoever gave the key did not name.
+    #[test]
+    fn the_address_belongs_to_the_key() {
+        const PRODUCTION: &str = "https://api.bartender.codesandbox.io";
+        const OWN_KEY: &str = "\napi-key-env = 'STAGING_KEY'";
+        let builder = "url = 'https://builder.staging.dev'";
+        for (options, base_url, address, key) in [
+            (String::new(), "", PRODUCTION, KEY_VARIABLE),
+            (String::new(), "https://other.dev//", "https://other.dev", KEY_VARIABLE),
+            (builder.into(), "", "https://api.bartender.staging.dev", KEY_VARIABLE),
+            (builder.into(), "https://other.dev", "https://other.dev", KEY_VARIABLE),
+            (format!("{builder}{OWN_KEY}"), "", "https://api.bartender.staging.dev", "STAGING_KEY"),
+            (format!("{builder}{OWN_KEY}"), PRODUCTION, "https://api.bartender.staging.dev", "STAGING_KEY"),
+            (
+                format!("url = 'https://api.bartender.staging.dev/'{OWN_KEY}"),
+                PRODUCTION,
+                "https://api.bartender.staging.dev",
+                "STAGING_KEY",
+            ),
+            (format!("url = 'http://127.0.0.1:1'{OWN_KEY}"), PRODUCTION, "http://127.0.0.1:1", "STAGING_KEY"),
+            (OWN_KEY.into(), "https://other.dev", "https://other.dev", "STAGING_KEY"),
+        ] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let variables = [(URL_VARIABLE, base_url), (KEY_VARIABLE, "k"), ("STAGING_KEY", "s")];
+            let host = std::sync::Arc::new(host(directory.path(), &variables));
+            let options = Options::read(setup(&options, host.clone()).options, "staging").expect("valid");
+            let (settings, source) = options.service("staging", &host).expect("an address and a key");
+            assert_eq!((settings.address.as_str(), settings.key.variable()), (address, key));
+            assert_eq!(
+                source == URL_VARIABLE,
+                address == base_url.trim_end_matches('/') || base_url.is_empty() && address == PRODUCTION
+            );
         }
     }
 }

@@ -217,12 +217,13 @@ fn asked(args: &CreateArgs, is_service: bool, session: &Session<'_>) -> Result<O
 }
 
 fn order(args: &CreateArgs) -> Result<SnapshotOrder> {
-    Ok(SnapshotOrder {
+    let order = SnapshotOrder {
         aliases: args.aliases.clone(),
         ttl_seconds: args.ttl.as_deref().map(ttl).transpose()?,
         tags: pairs("--tag", &args.tags, None)?,
         architecture: None,
-    })
+    };
+    order.check().map(|()| order)
 }
 
 /// Whole seconds, at least one.
