@@ -1,6 +1,7 @@
 //! From what a failed build left to the error that the user sees.
 
 use windlass_core::context::ContextPath;
+use windlass_core::dockerfile::without_credentials;
 use windlass_core::error::{Error, ErrorKind, SourceLine};
 use windlass_core::request::BuildRequest;
 
@@ -23,13 +24,16 @@ pub(crate) fn failure(ended: Ended, request: &BuildRequest) -> Error {
     from_parts(failed, &why, &text, request)
 }
 
-/// Makes the error out of the step that failed, the builder's last words, and the text before them.
+/// Makes the error out of the step that failed, the builder's last words, and the text before them. All three
+/// quote the Dockerfile, which may hold addresses with passwords: these are not shown.
 pub(crate) fn from_parts(
     failed: Option<FailedStep>,
     why: &str,
     text: &[String],
     request: &BuildRequest,
 ) -> Error {
+    let why = &*without_credentials(why);
+    let failed = failed.map(without_passwords);
     let number = excerpt_line(text).or_else(|| parse_error_line(why));
     let line = number.and_then(|number| dockerfile_line(number, request));
     let (kind, hint) = classify(why).unwrap_or_else(|| (unknown(line.as_ref()), ""));
@@ -54,6 +58,14 @@ pub(crate) fn from_parts(
     match failed {
         Some(step) => error.with_log_tail(step.log_tail),
         None => error,
+    }
+}
+
+fn without_passwords(step: FailedStep) -> FailedStep {
+    FailedStep {
+        name: without_credentials(&step.name),
+        error: without_credentials(&step.error),
+        log_tail: step.log_tail.iter().map(|line| without_credentials(line)).collect(),
     }
 }
 
@@ -113,7 +125,7 @@ fn parse_error_line(why: &str) -> Option<usize> {
 
 fn dockerfile_line(number: usize, request: &BuildRequest) -> Option<SourceLine> {
     let content = String::from_utf8_lossy(&request.dockerfile.content);
-    let text = content.lines().nth(number.checked_sub(1)?)?.to_owned();
+    let text = without_credentials(content.lines().nth(number.checked_sub(1)?)?);
     Some(SourceLine { file: request.dockerfile.shown.clone(), line: number, text })
 }
 
@@ -146,7 +158,11 @@ mod tests {
     use super::*;
 
     fn request(context: Context) -> BuildRequest {
-        let content = "FROM scratch\nCOPY nope /\nRUN false\n".into();
+        request_of("FROM scratch\nCOPY nope /\nRUN false\n", context)
+    }
+
+    fn request_of(dockerfile: &'static str, context: Context) -> BuildRequest {
+        let content = dockerfile.into();
         let dockerfile =
             DockerfileSource { shown: "deploy/Dockerfile".into(), path: None, in_context: None, content };
         BuildRequest::new(context, dockerfile)
@@ -174,6 +190,25 @@ mod tests {
             (line.file.to_str(), line.line, line.text.as_str()),
             (Some("deploy/Dockerfile"), 3, "RUN false")
         );
+    }
+
+    #[test]
+    fn no_password_of_an_address_is_shown() {
+        let line = "RUN git clone https://me:secret@host.example/x";
+        let error =
+            format!("process \"/bin/sh -c {}\" did not complete successfully: exit code: 1", &line[4..]);
+        let tail = "Cloning from 'https://me:secret@host.example/x'".to_owned();
+        let step = FailedStep { name: format!("[2/2] {line}"), error: error.clone(), log_tail: vec![tail] };
+        let text =
+            lines(&format!("Dockerfile:2\n-----\n   2 | >>> {line}\n-----\nERROR: failed to solve: {error}"));
+        let request =
+            request_of("FROM scratch\nRUN git clone https://me:secret@host.example/x\n", Context::empty());
+        for failed in [Some(step), None] {
+            let error = from_parts(failed, &final_error(&text), &text, &request);
+            assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+            let shown = "RUN git clone https://xxxxx:xxxxx@host.example/x";
+            assert_eq!(error.source_line().map(|line| line.text.as_str()), Some(shown));
+        }
     }
 
     #[test]

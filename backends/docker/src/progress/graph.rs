@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use windlass_core::dockerfile::without_credentials;
 use windlass_core::events::{Events, Step, Unit};
 
 /// How many of the last lines of each step are kept for the error message.
@@ -62,7 +63,8 @@ impl Graph {
     pub(crate) fn vertex(&mut self, update: &VertexUpdate<'_>) {
         let vertex = self.vertices.entry(update.id.to_owned()).or_default();
         if !update.name.is_empty() {
-            update.name.clone_into(&mut vertex.name);
+            // It quotes the Dockerfile, and BuildKit leaves passwords in what RUN runs.
+            vertex.name = without_credentials(update.name);
         }
         if !update.started && !update.completed {
             return;
