@@ -73,8 +73,10 @@ impl ServiceClient {
             biased;
             // One that is there counts, also in the moment when the user leaves.
             answer = &mut exchange => answer,
-            () = job.cancel.cancelled() if !watch.is_complete() => return Err(Error::cancelled()),
             () = job.cancel.cancelled() => {
+                if !watch.is_complete() {
+                    return Err(Error::cancelled());
+                }
                 let _until_it_is_known = job.shield.hold();
                 // Without it nobody could come back to the build, or stop it.
                 match tokio::time::timeout(LAST_ANSWER_LIMIT, exchange).await {
