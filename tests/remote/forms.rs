@@ -84,6 +84,26 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
                 same("a form at once", uploads(case).len(), 3)
             },
         ),
+        rig.trial(
+            "forms::a_service_that_takes_json_no_more_gets_a_form",
+            || {
+                let script = |asked: &Asked| match asked.head.header("content-type") {
+                    Some("application/json") if asked.before > 0 => {
+                        Reaction::Answer(document(415, serde_json::json!({ "error": "a form is wanted" })))
+                    }
+                    _ => Reaction::Normal,
+                };
+                Habits { script: Box::new(script), ..Habits::default() }
+            },
+            |case| {
+                case.build(&[])?.good()?;
+                same("JSON", uploads(case).len(), 1)?;
+                case.build(&[])?.good()?;
+                same("JSON, then a form", uploads(case).len(), 3)?;
+                case.build(&[])?.good()?;
+                same("a form at once", uploads(case).len(), 4)
+            },
+        ),
         rig.trial("forms::json_with_tags_only_where_that_is_set", plain, |case| {
             let line = ["build", "-t", "agent:1", "-t", "agent:2"];
             case.run_set(&line, &["encoding=json"])?.refused(2, &["several tags", "json-tags = true"])?;
@@ -147,7 +167,8 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
             let json: serde_json::Value = serde_json::from_str(again.good()?)?;
             same("reused", &json["reused"], &true.into())?;
             same("one build", uploads(case).len(), 1)?;
-            same("named by its content", first.line()?.contains("/work:fp-"), true)
+            same("named by its content", first.line()?.contains("/work:fp-"), true)?;
+            same("the same name", case.run(&["build"])?.line()?, first.line()?)
         }),
         rig.trial("forms::what_is_found_and_cannot_get_its_tags_is_built", plain, |case| {
             for (number, tag) in [(1, "agent:1"), (2, "agent:2")] {
