@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::backend::Feature;
-use crate::remote::BuildId;
+use crate::remote::{BuildId, RemoteState};
 
 /// What the id of a remote build is called among the facts of an error.
 const BUILD_ID: &str = "build id";
@@ -91,6 +91,7 @@ struct Inner {
     log_tail: Vec<String>,
     feature: Option<Feature>,
     build: Option<BuildId>,
+    end: Option<RemoteState>,
     hints: Vec<String>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -106,6 +107,7 @@ impl Error {
             log_tail: Vec::new(),
             feature: None,
             build: None,
+            end: None,
             hints: Vec::new(),
             source: None,
         }))
@@ -152,6 +154,13 @@ impl Error {
             self.0.build = Some(id.clone());
             self.0.details.push((BUILD_ID, id.to_string()));
         }
+        self
+    }
+
+    /// Says how the remote build that this is about has ended.
+    #[must_use]
+    pub fn with_end(mut self, state: RemoteState) -> Self {
+        self.0.end = Some(state).filter(|state| state.is_final());
         self
     }
 
@@ -207,6 +216,11 @@ impl Error {
     /// The feature that the backend lacks, for [`ErrorKind::Unsupported`].
     pub fn feature(&self) -> Option<Feature> {
         self.0.feature
+    }
+
+    /// How the remote build that this is about has ended, where that is known.
+    pub fn end(&self) -> Option<RemoteState> {
+        self.0.end
     }
 
     /// The remote build that this is about, where a service has taken one.

@@ -179,17 +179,28 @@ impl Ledger {
         choose(&self.list()?.entries, id)
     }
 
-    /// Finds the build on one service whose id is this or begins like this.
+    /// Finds the build whose id is this.
     ///
     /// # Errors
-    /// As [`Ledger::find`], but `None` if there is none.
-    pub fn find_at(&self, id: &str, server: &str) -> Result<Option<LedgerEntry>> {
+    /// As [`Ledger::find`]; several are of several services.
+    pub fn find_whole(&self, id: &str) -> Result<LedgerEntry> {
         let mut entries = self.list()?.entries;
-        entries.retain(|entry| entry.server == server);
-        match choose(&entries, id) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            found => found.map(Some),
-        }
+        let longer = entries.iter().any(|entry| !id.is_empty() && entry.build.id.as_str().starts_with(id));
+        entries.retain(|entry| entry.build.id.as_str() == id);
+        choose(&entries, id).map_err(|error| match error.kind() {
+            ErrorKind::NotFound if longer => error.with_hint("the whole id is needed here"),
+            _ => error,
+        })
+    }
+
+    /// Finds the build on one service whose id is this. The beginning of an id finds nothing: it may be the
+    /// whole id of a build that was submitted elsewhere.
+    ///
+    /// # Errors
+    /// As [`Ledger::list`].
+    pub fn find_at(&self, id: &str, server: &str) -> Result<Option<LedgerEntry>> {
+        let entries = self.list()?.entries;
+        Ok(entries.into_iter().find(|entry| entry.server == server && entry.build.id.as_str() == id))
     }
 
     /// Best effort: a ledger that is too long harms nobody.
@@ -283,7 +294,10 @@ fn read(path: &Path) -> Result<Option<LedgerEntry>, String> {
             Err(format!("it has the form {format} of a newer windlass"))
         }
         _ => match serde_json::from_slice::<File>(&content) {
-            Ok(file) => Ok(Some(file.entry)),
+            Ok(File { mut entry, .. }) => {
+                entry.build.submitted_at = Some(entry.started_at);
+                Ok(Some(entry))
+            }
             Err(error) => Err(format!("it is damaged: {error}")),
         },
     }
@@ -295,7 +309,8 @@ mod tests {
     use crate::remote::BuildId;
 
     fn entry(id: &str) -> LedgerEntry {
-        let build = RemoteBuild { id: BuildId::new(id), targets: vec!["r/a:1".to_owned()] };
+        let build =
+            RemoteBuild { id: BuildId::new(id), targets: vec!["r/a:1".to_owned()], submitted_at: None };
         LedgerEntry::started(build, "staging", "https://builds.example.com", "app")
     }
 
@@ -324,6 +339,23 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_id_means_no_longer_one() {
+        let (_directory, ledger) = ledger();
+        ledger.record(&entry("71")).expect("recorded");
+        let at = |id: &str, server: &str| ledger.find_at(id, server).expect("readable").is_some();
+        assert!(at("71", "https://builds.example.com"));
+        assert!(!at("7", "https://builds.example.com"), "it was submitted elsewhere");
+        assert!(!at("71", "https://other.example.com"));
+        assert_eq!(ledger.find_whole("71").expect("known").build.id.as_str(), "71");
+        let error = ledger.find_whole("7").expect_err("another build");
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.hints().iter().any(|hint| hint.contains("whole id is needed")), "{error:?}");
+        assert!(
+            !ledger.find_whole("8").expect_err("none").hints().iter().any(|hint| hint.contains("needed"))
+        );
+    }
+
+    #[test]
     fn an_update_replaces_the_entry() {
         let (_directory, ledger) = ledger();
         let mut entry = entry("one");
@@ -331,6 +363,7 @@ mod tests {
         entry.update(RemoteState::Failed, None, Some("x".repeat(10_000)));
         ledger.record(&entry).expect("recorded");
         let listed = ledger.list().expect("readable").entries;
+        entry.build.submitted_at = Some(entry.started_at);
         assert_eq!(listed, [entry]);
         assert_eq!(listed[0].error.as_ref().map(String::len), Some(ERROR_LIMIT_CHARACTERS));
     }

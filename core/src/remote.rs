@@ -6,8 +6,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
@@ -76,7 +78,10 @@ pub trait RemoteBuilds: Send + Sync {
     /// Stops a build.
     ///
     /// # Errors
-    /// `Unsupported` where the service has no way to.
+    /// `Unsupported` where the service has no way to; `NotFound` if it does not know the build any more.
+    /// Where the build has ended in another way, the error says in which ([`Error::end`]).
+    ///
+    /// [`Error::end`]: crate::Error::end
     async fn cancel(&self, build: &RemoteBuild, job: &Job) -> Result<()>;
 }
 
@@ -111,6 +116,18 @@ pub struct RemoteBuild {
     /// What the image will be called as the service spells it, the main name first. Empty where that is
     /// not known, as of a build that somebody else submitted.
     pub targets: Vec<String>,
+    /// When it was submitted, where that is known: a service may not know a young build yet. In the ledger
+    /// it stands beside.
+    #[serde(skip)]
+    pub submitted_at: Option<Timestamp>,
+}
+
+impl RemoteBuild {
+    /// How long ago it was submitted, zero where the clock went back meanwhile; `None` if that is not known.
+    pub fn age(&self) -> Option<Duration> {
+        let age = Timestamp::now().duration_since(self.submitted_at?);
+        Some(Duration::try_from(age).unwrap_or_default())
+    }
 }
 
 /// What a service said to a build that was sent to it.

@@ -1,7 +1,8 @@
 //! The `image-builder` backend against a service of ours. What is sent is in `image_builder/forms.rs`, what the service
 //! may do while it is sent in `sending.rs`, what may happen to the log in `logs.rs` and to the result in `ends.rs`, and
-//! who leaves early in `leaving.rs`.
+//! who leaves early in `leaving.rs`, who comes back in `coming_back.rs`.
 
+mod coming_back;
 mod ends;
 mod forms;
 mod leaving;
@@ -37,6 +38,7 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
         logs::trials(rig),
         ends::trials(rig),
         leaving::trials(rig),
+        coming_back::trials(rig),
     ];
     parts.into_iter().flatten().collect()
 }

@@ -1,6 +1,7 @@
 //! A place of its own for one test of the program: a directory to work in, a home, a cache.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, OnceLock};
@@ -160,6 +161,17 @@ impl Background {
         let status = child.wait()?;
         killed?;
         Ok(status.code().is_none())
+    }
+
+    /// Reads one line of what it prints and leaves, as `head` does.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn read_line_and_leave(&mut self) -> Result<String, Failed> {
+        let stdout = self.0.as_mut().and_then(|child| child.stdout.take()).ok_or("it prints nothing")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        Ok(line)
     }
 
     /// Sends it a signal, such as `-INT`.

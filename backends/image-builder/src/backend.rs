@@ -1,9 +1,9 @@
 //! The backend itself: reads from top to bottom like a build.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
 use windlass_core::Result;
@@ -16,10 +16,11 @@ use windlass_core::remote::{
     BuildId, ImageUpload, RemoteBuild, RemoteBuilds, RemoteState, RemoteStatus, Submitted,
 };
 use windlass_core::request::{BuildRequest, BuiltImage};
-use windlass_core::service::{Payload, ServiceClient, Transfer};
+use windlass_core::service::{Answer, Payload, ServiceClient, Transfer};
 
 use crate::config::Config;
 use crate::follow::{Ending, Follower};
+use crate::status::Seen;
 use crate::wire::BuildForm;
 use crate::{check, names, plan, status, submit};
 
@@ -34,8 +35,6 @@ pub(crate) struct ImageBuilder {
     host: Arc<Host>,
     capabilities: Capabilities,
     client: ServiceClient,
-    /// When each build was sent that is not followed yet: the service may not know it at once.
-    submitted: Mutex<BTreeMap<BuildId, Instant>>,
 }
 
 impl ImageBuilder {
@@ -44,8 +43,7 @@ impl ImageBuilder {
         let config = Config::read(&setup)?;
         let client = config.client(&setup.name, &setup.host)?;
         let BackendSetup { name, host, .. } = setup;
-        let (capabilities, submitted) = (crate::capabilities(), Mutex::default());
-        Ok(Self { name, config, host, capabilities, client, submitted })
+        Ok(Self { name, config, host, capabilities: crate::capabilities(), client })
     }
 
     pub(crate) fn client(&self) -> &ServiceClient {
@@ -60,19 +58,20 @@ impl ImageBuilder {
         &self.host
     }
 
-    fn submitted(&self) -> std::sync::MutexGuard<'_, BTreeMap<BuildId, Instant>> {
-        self.submitted.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Until when the service may not know a build yet: its builder has to start.
+    pub(crate) fn new_until(&self, build: &RemoteBuild) -> Instant {
+        let rest = build.age().map(|age| self.config.not_found_timeout.saturating_sub(age));
+        Instant::now() + rest.unwrap_or_default()
     }
 
     /// Follows a build to its end within the limit; gives the last lines of its log beside.
     async fn follow(
         &self,
-        id: &BuildId,
+        build: &RemoteBuild,
         line: &mut (dyn for<'a> FnMut(&'a str) + Send),
         job: &Job,
     ) -> (Result<Ending>, Vec<String>) {
-        let submitted = self.submitted().remove(id);
-        let mut follower = Follower::new(self, id, submitted, line, job);
+        let (id, mut follower) = (&build.id, Follower::new(self, build, line, job));
         let limit = self.config.build_timeout;
         // The user's own limit is seen to elsewhere.
         let result = match limit.is_zero() || job.limit.is_some() {
@@ -99,11 +98,14 @@ impl ImageBuilder {
         let Some(image) = seen.image_ref else {
             let message = format!("the build `{id}` has succeeded, but its image cannot be found");
             let why = format!("Build succeeded but no image_ref in status: {}", seen.document);
-            return Err(Error::new(ErrorKind::UnexpectedAnswer, message).with_source(why));
+            let error = Error::new(ErrorKind::UnexpectedAnswer, message).with_source(why);
+            return Err(error.with_end(RemoteState::Succeeded));
         };
         let reference: Reference = image.parse().map_err(|error: Error| {
             let message = format!("the service calls the image `{image}`, which is no reference");
-            Error::new(ErrorKind::UnexpectedAnswer, message).with_source(error)
+            Error::new(ErrorKind::UnexpectedAnswer, message)
+                .with_source(error)
+                .with_end(RemoteState::Succeeded)
         })?;
         Ok(BuiltImage {
             digest: reference.digest(),
@@ -138,7 +140,36 @@ impl ImageBuilder {
         let error =
             Error::new(ErrorKind::BuildFailed, format!("{what} {how} on `{server}`")).with_source(why);
         let error = if word.is_empty() { error } else { error.with_detail("status", word) };
-        error.with_log_tail(tail)
+        error.with_log_tail(tail).with_end(state)
+    }
+
+    /// Asks the service once to stop a build.
+    async fn delete(&self, id: &BuildId, until: Instant, job: &Job) -> Result<Answer> {
+        let url = self.client.url(&["builds", id.as_str()], &[]);
+        let call = async { Ok(self.client.call::<()>(Method::DELETE, url, None).await) };
+        match tokio::time::timeout_at(until, job.run(call)).await {
+            Ok(answer) => answer?.map_err(Failure::into_error),
+            Err(_) => Err(self.client.silent(self.config.cancel_timeout)),
+        }
+    }
+
+    /// How a build has ended, where the service says so at once.
+    async fn end_of(&self, id: &BuildId, until: Instant, job: &Job) -> Option<Seen> {
+        let look = tokio::time::timeout_at(until, status::look(&self.client, id, job)).await;
+        match look {
+            Ok(Ok(status::Look::Seen(seen))) => Some(seen).filter(Seen::is_final),
+            _ => None,
+        }
+    }
+}
+
+/// The error of a build that has ended before it could be stopped.
+fn ended_already(id: &BuildId, state: RemoteState, image: Option<String>) -> Error {
+    let message = format!("the build `{id}` has {} already", state.name());
+    let error = Error::new(ErrorKind::UnexpectedAnswer, message).with_end(state);
+    match image {
+        Some(image) => error.with_detail("image", image),
+        None => error,
     }
 }
 
@@ -223,8 +254,8 @@ impl RemoteBuilds for ImageBuilder {
             cache_key: cache_key.as_deref(),
         };
         let id = submit::submit(self, payload, &form, job).await?;
-        self.submitted().insert(id.clone(), Instant::now());
-        Ok(Submitted::Started(RemoteBuild { id, targets: vec![image_name] }))
+        let submitted_at = Some(Timestamp::now());
+        Ok(Submitted::Started(RemoteBuild { id, targets: vec![image_name], submitted_at }))
     }
 
     async fn upload(&self, _: &ImageUpload, _: &Job) -> Result<Submitted> {
@@ -245,7 +276,7 @@ impl RemoteBuilds for ImageBuilder {
 
     async fn attach(&self, build: &RemoteBuild, job: &Job) -> Result<BuiltImage> {
         let step = job.events.step(format!("building on {} as {}", self.client.server(), build.id));
-        let (ending, tail) = self.follow(&build.id, &mut |line| step.log(line), job).await;
+        let (ending, tail) = self.follow(build, &mut |line| step.log(line), job).await;
         let image = ending.and_then(|ending| self.image(build, ending, tail));
         step.end(image)
     }
@@ -257,34 +288,44 @@ impl RemoteBuilds for ImageBuilder {
         line: &mut (dyn for<'a> FnMut(&'a str) + Send),
         job: &Job,
     ) -> Result<()> {
-        self.follow(&build.id, line, job).await.0.map(drop)
+        self.follow(build, line, job).await.0.map(drop)
     }
 
     async fn cancel(&self, build: &RemoteBuild, job: &Job) -> Result<()> {
         let id = &build.id;
-        let message = format!("could not cancel the build `{id}`");
-        let url = self.client.url(&["builds", id.as_str()], &[]);
-        let call = async { Ok(self.client.call::<()>(Method::DELETE, url, None).await) };
-        let limit = self.config.cancel_timeout;
-        let answer = match tokio::time::timeout(limit, job.run(call)).await {
-            Ok(answer) => answer?.map_err(Failure::into_error)?,
-            Err(_) => return Err(self.client.silent(limit)),
-        };
-        match answer {
-            Ok(_) => {}
-            // It is not there any more, which is what was wanted.
-            Err(refusal) if refusal.status == StatusCode::NOT_FOUND => return Ok(()),
-            Err(refusal) => return Err(refusal.into_error(&message)),
+        let (until, new_until) = (Instant::now() + self.config.cancel_timeout, self.new_until(build));
+        let wait = self.config.reconnect_first_wait;
+        loop {
+            let refusal = match self.delete(id, until, job).await? {
+                Ok(_) => break,
+                Err(refusal) if refusal.status == StatusCode::NOT_FOUND => refusal,
+                Err(refusal) => return Err(refusal.into_error(&format!("could not cancel the build `{id}`"))),
+            };
+            // It is stopped only if it says so: a young one may begin yet.
+            match self.end_of(id, until, job).await {
+                Some(seen) if seen.state == Some(RemoteState::Cancelled) => return Ok(()),
+                Some(seen) => {
+                    return Err(ended_already(id, seen.state.unwrap_or(RemoteState::Failed), seen.image_ref));
+                }
+                None if Instant::now() >= new_until => {
+                    return Err(status::unknown(&self.client, id, refusal));
+                }
+                None if Instant::now() + wait >= until => {
+                    let message = format!(
+                        "`{}` does not know the build `{id}` yet: it may begin",
+                        self.client.server()
+                    );
+                    return Err(Error::new(ErrorKind::UnexpectedAnswer, message)
+                        .with_source(refusal.in_words())
+                        .with_hint(format!("try again in a while: `windlass builds cancel {id}`")));
+                }
+                None => job.run(async { Ok(tokio::time::sleep(wait).await) }).await?,
+            }
         }
         // It may have been done before it could be stopped.
-        match status::look(&self.client, id, job).await {
-            Ok(status::Look::Seen(seen)) if seen.state == Some(RemoteState::Succeeded) => {
-                let error =
-                    Error::new(ErrorKind::InvalidInput, format!("the build `{id}` has succeeded already"));
-                Err(match seen.image_ref {
-                    Some(image) => error.with_detail("image", image),
-                    None => error,
-                })
+        match self.end_of(id, until, job).await {
+            Some(seen) if seen.state == Some(RemoteState::Succeeded) => {
+                Err(ended_already(id, RemoteState::Succeeded, seen.image_ref))
             }
             _ => Ok(()),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use windlass_core::backend::Job;
 use windlass_core::error::{Error, ErrorKind, Result};
-use windlass_core::remote::{BuildId, RemoteState};
+use windlass_core::remote::{BuildId, RemoteBuild, RemoteState};
 use windlass_core::service::{Refusal, ServiceClient};
 
 use crate::backend::ImageBuilder;
@@ -17,7 +17,8 @@ use crate::status::{self, Look, Seen};
 use crate::wire::Control;
 
 /// Each wait is so many times as long as the one before.
-const GROWTH: u32 = 2;
+pub(crate) const GROWTH: u32 = 2;
+const NO_STATUS: &str = "the status cannot be had";
 
 /// How a build ended.
 #[derive(Debug)]
@@ -28,6 +29,31 @@ pub(crate) struct Ending {
     pub(crate) seen: Seen,
     /// What the log said of it.
     pub(crate) why: Option<String>,
+}
+
+/// What one look at the status came to.
+pub(crate) enum Glance {
+    /// The build has ended.
+    Ended(Box<Ending>),
+    /// It goes on, or is not known yet.
+    GoesOn,
+    /// There was no answer.
+    Unknown {
+        /// Why.
+        error: Error,
+        /// How long the service asked us to wait, within the limit.
+        wait: Option<Duration>,
+    },
+}
+
+impl Glance {
+    /// The end, if it is known.
+    pub(crate) fn ended(self) -> Option<Ending> {
+        match self {
+            Self::Ended(ending) => Some(*ending),
+            Self::GoesOn | Self::Unknown { .. } => None,
+        }
+    }
 }
 
 /// Follows one build.
@@ -51,21 +77,19 @@ pub(crate) struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    /// Follows a build from the beginning of its log; `submitted` is when, if this process did it.
+    /// Follows a build from the beginning of its log.
     pub(crate) fn new(
         builder: &'a ImageBuilder,
-        id: &'a BuildId,
-        submitted: Option<Instant>,
+        build: &'a RemoteBuild,
         line: &'a mut Sink<'a>,
         job: &'a Job,
     ) -> Self {
-        let now = Instant::now();
         Self {
             builder,
-            id,
+            id: &build.id,
             job,
             line,
-            new_until: submitted.map_or(now, |submitted| submitted + builder.config().not_found_timeout),
+            new_until: builder.new_until(build),
             history: History::default(),
             doubts: Doubts::default(),
             progressed: false,
@@ -111,16 +135,25 @@ impl<'a> Follower<'a> {
             let mut asked = None;
             match end {
                 End::Ended(ending) => return Ok(*ending),
-                End::Closed => {
+                End::Closed => match self.look().await? {
+                    Glance::Ended(ending) => return Ok(*ending),
                     // A build may outlive many readings of its log.
-                    failures = 0;
-                    if let Some(ending) = self.look().await? {
-                        return Ok(ending);
+                    Glance::GoesOn => failures = 0,
+                    // An end that nobody explains is no sign of life.
+                    Glance::Unknown { error, wait } => {
+                        failures += 1;
+                        asked = wait;
+                        self.say(NO_STATUS, &in_one_line(&error));
+                        if failures >= config.log_attempts
+                            && let Some(ending) = self.insist(error).await?
+                        {
+                            return Ok(ending);
+                        }
                     }
-                }
+                },
                 End::Absent(refusal) if Instant::now() < self.new_until => {
-                    if let Some(ending) = self.look().await? {
-                        return Ok(ending);
+                    if let Glance::Ended(ending) = self.look().await? {
+                        return Ok(*ending);
                     }
                     self.say("the log is not there yet", &refusal.in_words());
                 }
@@ -154,12 +187,12 @@ impl<'a> Follower<'a> {
     async fn after_trouble(&mut self, failures: u32, ask: bool, error: Error) -> Result<Option<Ending>> {
         self.say("the log cannot be read on, trying again", &in_one_line(&error));
         if failures >= self.config().log_attempts {
-            self.insist(error).await
-        } else if ask {
-            self.look().await
-        } else {
-            Ok(None)
+            return self.insist(error).await;
         }
+        Ok(match ask {
+            true => self.look().await?.ended(),
+            false => None,
+        })
     }
 
     /// What a build said last is worth some more readings of its log, but not its result.
@@ -180,16 +213,25 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// Looks at the status once; `None` where the build goes on, as far as one can tell.
+    /// Looks at the status once.
     ///
     /// # Errors
     /// `NotFound` for a build that should be known by now; what the service refuses for good.
-    pub(crate) async fn look(&mut self) -> Result<Option<Ending>> {
-        match status::look(self.client(), self.id, self.job).await? {
-            Look::Seen(seen) => Ok(self.ending(seen)),
-            Look::NotFound(refusal) => self.not_found(refusal).map(|()| None),
-            Look::Passing(_) => Ok(None),
-        }
+    pub(crate) async fn look(&mut self) -> Result<Glance> {
+        Ok(match status::look(self.client(), self.id, self.job).await? {
+            Look::Seen(seen) => match self.ending(seen) {
+                Some(ending) => Glance::Ended(ending.into()),
+                None => Glance::GoesOn,
+            },
+            Look::NotFound(refusal) => {
+                self.not_found(refusal)?;
+                Glance::GoesOn
+            }
+            Look::Passing { error, retry_after } => {
+                let wait = retry_after.map(|asked| asked.min(self.config().retry_after_limit));
+                Glance::Unknown { error, wait }
+            }
+        })
     }
 
     /// Looks at the status until there is an answer; `lost` is what happened to the log.
@@ -201,28 +243,29 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Asks for the status as often as is set; `None` if there is no answer.
+    /// Asks for the status as often as is set, and waits as long as the service asks; `None` if there is no
+    /// answer.
     async fn answer(&mut self) -> Result<Option<Look>> {
         let config = self.config();
         let mut wait = config.reconnect_first_wait;
         for attempt in 1..=config.status_attempts {
-            match status::ask(self.client(), self.id, self.job).await {
-                Ok(Look::Passing(error)) => self.say("the status cannot be read", &in_one_line(&error)),
-                Ok(look) => return Ok(Some(look)),
-                Err(error) if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::TimedOut) => {
-                    return Err(error);
+            let asked = match status::look(self.client(), self.id, self.job).await? {
+                Look::Passing { error, retry_after } => {
+                    self.say(NO_STATUS, &in_one_line(&error));
+                    retry_after.map(|asked| asked.min(config.retry_after_limit)).unwrap_or_default()
                 }
-                Err(error) => self.say("the status cannot be asked for", &in_one_line(&error)),
-            }
+                look => return Ok(Some(look)),
+            };
             if attempt < config.status_attempts {
-                pause(self.job, wait).await?;
+                pause(self.job, wait.max(asked)).await?;
                 wait = (wait * GROWTH).min(config.reconnect_longest_wait);
             }
         }
         Ok(None)
     }
 
-    /// Holds a claim of the log against the status; `None` if the status does not know of it.
+    /// Holds a claim of the log against the status; `None` if the status does not know of it, or there is
+    /// none now: the log tells on.
     ///
     /// # Errors
     /// As [`Follower::follow`].
@@ -230,10 +273,7 @@ impl<'a> Follower<'a> {
         let seen = match self.answer().await? {
             Some(Look::Seen(seen)) => seen,
             Some(Look::NotFound(refusal)) => return self.not_found(refusal).map(|()| None),
-            _ => {
-                let lost = Error::new(ErrorKind::Unavailable, "the log says that the build has ended");
-                return Err(self.connection_lost(lost));
-            }
+            _ => return Ok(None),
         };
         let (claimed, why) = match claim {
             Control::Done => (RemoteState::Succeeded, None),

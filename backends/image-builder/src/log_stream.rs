@@ -10,7 +10,7 @@ use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::http::Failure;
 use windlass_core::service::{EventStream, Pieces, Refusal};
 
-use crate::follow::{Ending, Follower};
+use crate::follow::{Ending, Follower, GROWTH, Glance};
 use crate::history::Reading;
 use crate::wire::Control;
 
@@ -39,12 +39,14 @@ pub(crate) enum End {
 }
 
 /// Claims of the log about the build that the status did not confirm.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Doubts {
     unconfirmed: u32,
     asked: Option<Instant>,
     /// When the status is asked without another claim.
     due: Option<Instant>,
+    /// How long the last wait for that was.
+    wait: Duration,
 }
 
 enum Next {
@@ -90,13 +92,15 @@ impl Follower<'_> {
     async fn read_events(&mut self, response: Response) -> Result<End> {
         let mut pieces = Pieces::of(response.bytes_stream());
         let (mut stream, mut reading) = (EventStream::default(), Reading::default());
+        let silence = self.config().log_stall_timeout;
+        let mut stalled = Instant::now() + silence;
         loop {
-            let piece = match self.next_piece(&mut pieces).await? {
+            let piece = match self.next_piece(&mut pieces, stalled).await? {
                 Next::Piece(piece) => piece,
                 Next::Over => return Ok(End::Closed),
                 Next::Broken(error) => return Ok(End::Broken { error, opened: true, retry_after: None }),
                 Next::Due => {
-                    if let Some(ending) = self.look().await? {
+                    if let Some(ending) = self.look_again().await? {
                         return Ok(End::Ended(ending.into()));
                     }
                     continue;
@@ -121,13 +125,14 @@ impl Follower<'_> {
             }
             self.lines.pass_on(self.line);
             self.server_wait = stream.retry().or(self.server_wait);
+            stalled = Instant::now() + silence;
         }
     }
 
-    /// Waits for more of the log, for its end, or until the status is asked.
-    async fn next_piece(&mut self, pieces: &mut Pieces) -> Result<Next> {
+    /// Waits for more of the log, for its end, or until the status is asked; `stalled` is when a silent log
+    /// counts as broken off.
+    async fn next_piece(&mut self, pieces: &mut Pieces, stalled: Instant) -> Result<Next> {
         let silence = self.config().log_stall_timeout;
-        let stalled = Instant::now() + silence;
         let until = self.doubts.due.map_or(stalled, |due| due.min(stalled));
         let piece = async { Ok(tokio::time::timeout_at(until, pieces.next()).await) };
         Ok(match self.job.run(piece).await? {
@@ -157,14 +162,27 @@ impl Follower<'_> {
         let ending = self.confirm(claim).await?;
         if ending.is_none() {
             let now = Instant::now();
-            // A status that lags behind its own log is asked once more.
+            // A status that lags behind its own log is asked again.
             self.doubts = Doubts {
                 unconfirmed: self.doubts.unconfirmed + 1,
                 asked: Some(now),
                 due: Some(now + interval),
+                wait: interval,
             };
         }
         Ok(ending)
+    }
+
+    /// Asks the status once more about a claim, and less and less often.
+    async fn look_again(&mut self) -> Result<Option<Ending>> {
+        let glance = self.look().await?;
+        let asked = match &glance {
+            Glance::Unknown { wait, .. } => wait.unwrap_or_default(),
+            Glance::Ended(_) | Glance::GoesOn => Duration::ZERO,
+        };
+        let wait = (self.doubts.wait * GROWTH).min(self.config().reconnect_longest_wait);
+        self.doubts = Doubts { due: Some(Instant::now() + wait.max(asked)), wait, ..self.doubts };
+        Ok(glance.ended())
     }
 
     fn unreadable(&self) -> String {

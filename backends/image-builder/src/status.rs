@@ -1,11 +1,13 @@
 //! How a build is: the one place that is believed.
 
+use std::time::Duration;
+
 use reqwest::StatusCode;
 use windlass_core::backend::Job;
 use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::http::Failure;
 use windlass_core::remote::{BuildId, RemoteState, RemoteStatus};
-use windlass_core::service::{Answer, Refusal, ServiceClient};
+use windlass_core::service::{Answer, Refusal, ServiceClient, ServiceKey};
 
 use crate::wire::StatusAnswer;
 
@@ -33,15 +35,16 @@ impl Seen {
         self.state.is_some_and(RemoteState::is_final)
     }
 
-    fn of(answer: &StatusAnswer, body: &[u8]) -> Self {
-        let word = answer.word().unwrap_or_default();
+    /// Without the key, which is hidden before anything is cut: the half of a key is one too.
+    fn of(answer: &StatusAnswer, body: &[u8], key: &ServiceKey) -> Self {
+        let hidden = |text: &str| key.hide(text).into_owned();
         Self {
             // A word that nobody knows says that something is going on.
             state: answer.word().map(|word| RemoteState::of_word(word).unwrap_or(RemoteState::Running)),
-            word: word.to_owned(),
-            image_ref: answer.image_ref().map(str::to_owned),
-            error: answer.error(),
-            document: String::from_utf8_lossy(body).chars().take(EXCERPT_CHARACTERS).collect(),
+            word: hidden(answer.word().unwrap_or_default()),
+            image_ref: answer.image_ref().map(hidden),
+            error: answer.error().as_deref().map(hidden),
+            document: excerpt(key, body),
         }
     }
 }
@@ -53,7 +56,17 @@ pub(crate) enum Look {
     /// The service knows no such build, perhaps not yet.
     NotFound(Refusal),
     /// Something that may pass.
-    Passing(Error),
+    Passing {
+        /// What.
+        error: Error,
+        /// How long the service asked us to wait.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// The beginning of a document, without the key.
+pub(crate) fn excerpt(key: &ServiceKey, body: &[u8]) -> String {
+    key.hide(&String::from_utf8_lossy(body)).chars().take(EXCERPT_CHARACTERS).collect()
 }
 
 /// Asks once.
@@ -64,8 +77,10 @@ pub(crate) async fn look(client: &ServiceClient, id: &BuildId, job: &Job) -> Res
     let asked = job.run(async { Ok(client.ask(url(client, id)).await) }).await?;
     match asked {
         Ok(answer) => understand(client, id, answer),
-        Err(Failure::Transient { error, .. }) => Ok(Look::Passing(error)),
-        Err(Failure::Final(error)) if error.kind() == ErrorKind::UnexpectedAnswer => Ok(Look::Passing(error)),
+        Err(Failure::Transient { error, retry_after, .. }) => Ok(Look::Passing { error, retry_after }),
+        Err(Failure::Final(error)) if error.kind() == ErrorKind::UnexpectedAnswer => {
+            Ok(Look::Passing { error, retry_after: None })
+        }
         Err(Failure::Final(error)) => Err(error),
     }
 }
@@ -73,8 +88,8 @@ pub(crate) async fn look(client: &ServiceClient, id: &BuildId, job: &Job) -> Res
 /// Asks with the attempts of the configuration.
 ///
 /// # Errors
-/// As [`look`]; nothing is passing then.
-pub(crate) async fn ask(client: &ServiceClient, id: &BuildId, job: &Job) -> Result<Look> {
+/// As [`look`], and a service that is busy for longer than the attempts.
+async fn ask(client: &ServiceClient, id: &BuildId, job: &Job) -> Result<Look> {
     let answer = client.ask_again(url(client, id), &message(id), job).await?;
     understand(client, id, answer)
 }
@@ -89,7 +104,7 @@ pub(crate) async fn status(client: &ServiceClient, id: &BuildId, job: &Job) -> R
             Ok(RemoteStatus { state: state.unwrap_or(RemoteState::Running), word, image: image_ref, error })
         }
         Look::NotFound(refusal) => Err(unknown(client, id, refusal)),
-        Look::Passing(error) => Err(error),
+        Look::Passing { error, .. } => Err(error),
     }
 }
 
@@ -110,11 +125,14 @@ fn message(id: &BuildId) -> String {
 fn understand(client: &ServiceClient, id: &BuildId, answer: Answer) -> Result<Look> {
     match answer {
         Ok(body) => Ok(match client.read::<StatusAnswer>(&body, "no status of a build") {
-            Ok(answer) => Look::Seen(Seen::of(&answer, &body)),
-            Err(error) => Look::Passing(error),
+            Ok(answer) => Look::Seen(Seen::of(&answer, &body, client.key())),
+            Err(error) => Look::Passing { error, retry_after: None },
         }),
         Err(refusal) if refusal.status == StatusCode::NOT_FOUND => Ok(Look::NotFound(refusal)),
-        Err(refusal) if refusal.may_pass() => Ok(Look::Passing(refusal.into_error(&message(id)))),
+        Err(refusal) if refusal.may_pass() => {
+            let retry_after = refusal.retry_after;
+            Ok(Look::Passing { error: refusal.into_error(&message(id)), retry_after })
+        }
         Err(refusal) => Err(refusal.into_error(&message(id))),
     }
 }

@@ -56,10 +56,12 @@ enum Id {
 }
 
 impl BuildAnswer {
-    /// The id of the build; an empty one is none.
+    /// The id of the build; an empty one is none, and neither is what no path can hold.
     pub(crate) fn id(self) -> Option<String> {
         match self.build_id? {
-            Id::Text(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+            Id::Text(text) => {
+                Some(text.trim().to_owned()).filter(|text| !matches!(text.as_str(), "" | "." | ".."))
+            }
             Id::Number(number) => Some(number.to_string()),
         }
     }
@@ -167,7 +169,7 @@ mod tests {
         let id = |text: &str| serde_json::from_str::<BuildAnswer>(text).expect(text).id();
         assert_eq!(id(r#"{"build_id":"a-1","more":1}"#).as_deref(), Some("a-1"));
         assert_eq!(id(r#"{"build_id":7}"#).as_deref(), Some("7"));
-        for none in [r#"{"build_id":" "}"#, r#"{"build_id":null}"#, "{}"] {
+        for none in [r#"{"build_id":" "}"#, r#"{"build_id":"."}"#, r#"{"build_id":null}"#, "{}"] {
             assert_eq!(id(none), None, "{none}");
         }
         let status: StatusAnswer =

@@ -10,7 +10,7 @@ Examples:
   windlass builds attach $ID              waits for its end, and prints the image
   windlass builds status $ID -b staging   also for a build that was submitted elsewhere
 
-An ID may be cut short as long as it means one build.";
+An ID may be cut short as long as it means one build; `cancel` and `--backend` take whole ones.";
 
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]

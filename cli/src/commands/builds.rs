@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use windlass_core::backend::{Backend, Job};
 use windlass_core::ledger::{Ledger, LedgerEntry};
 use windlass_core::pipeline::{note_status, resume};
@@ -39,21 +40,43 @@ struct Found {
 impl Found {
     /// Looks a build up, and makes its backend; reaches for nothing.
     fn new(wanted: &BuildArg, session: &Session<'_>) -> Result<Self> {
+        Self::found_by(wanted, session, Ledger::find)
+    }
+
+    /// The same for what cannot be taken back: the beginning of an id may mean another build.
+    fn by_whole_id(wanted: &BuildArg, session: &Session<'_>) -> Result<Self> {
+        Self::found_by(wanted, session, Ledger::find_whole)
+    }
+
+    fn found_by(
+        wanted: &BuildArg,
+        session: &Session<'_>,
+        find: fn(&Ledger, &str) -> Result<LedgerEntry>,
+    ) -> Result<Self> {
         let ledger = Ledger::new(&session.host.state_dir);
         match &wanted.backend {
             None => {
-                let entry = ledger.find(&wanted.id)?;
+                let entry = find(&ledger, &wanted.id)?;
                 let backend = backend_of(&entry, session);
                 Ok(Self { entry, backend, ledger })
             }
             Some(name) => {
+                // No path of a call can hold these: they would mean another call.
+                if matches!(wanted.id.as_str(), "" | "." | "..") {
+                    let message = format!("`{}` is no id of a build", wanted.id);
+                    return Err(Error::new(ErrorKind::InvalidInput, message));
+                }
                 let backend = make(name, session)?;
                 let server = remote(backend.as_ref())?.server();
                 let entry = match ledger.find_at(&wanted.id, server)? {
                     // Whatever the backend was called when the build was submitted.
                     Some(entry) => LedgerEntry { backend: name.clone(), ..entry },
                     None => {
-                        let build = RemoteBuild { id: BuildId::new(&wanted.id), targets: Vec::new() };
+                        let build = RemoteBuild {
+                            id: BuildId::new(&wanted.id),
+                            targets: Vec::new(),
+                            submitted_at: None,
+                        };
                         LedgerEntry::started(build, name, server, "submitted elsewhere")
                     }
                 };
@@ -212,6 +235,12 @@ async fn attach(wanted: &BuildArg, timeout: Option<&str>, session: &Session<'_>)
 fn ended(entry: &LedgerEntry) -> Result<BuiltImage> {
     let id = &entry.build.id;
     match entry.state {
+        // There is an image, but the service did not say what it is called.
+        RemoteState::Succeeded if entry.image.is_none() && entry.error.is_some() => {
+            let message = format!("the build `{id}` has succeeded, but its image cannot be found");
+            let why = entry.error.clone().unwrap_or_default();
+            Err(Error::new(ErrorKind::UnexpectedAnswer, message).with_source(why))
+        }
         RemoteState::Succeeded => {
             let mut names: Vec<&str> = vec![image(entry)];
             names.extend(entry.build.targets.iter().skip(1).map(String::as_str));
@@ -241,19 +270,35 @@ async fn logs(wanted: &BuildArg, session: &Session<'_>) -> Result<()> {
     let found = Found::new(wanted, session)?;
     let remote = found.remote()?;
     let output = session.output.clone();
+    let over = CancellationToken::new();
     let mut failure = None;
     let mut print = |line: &str| {
-        // A failed write is the last that is tried.
-        if failure.is_none() {
-            failure = output.result(&format!("{}\n", clean(line))).err();
+        // A failed write is the last that is tried, and so is one that nobody reads: `| head`.
+        if over.is_cancelled() {
+            return;
+        }
+        match output.result_while_read(&format!("{}\n", clean(line))) {
+            Ok(true) => {}
+            Ok(false) => over.cancel(),
+            Err(error) => {
+                failure = Some(error);
+                over.cancel();
+            }
         }
     };
-    session.work(None, async |job| remote.logs(&found.entry.build, &mut print, job).await).await?;
+    let follow = async |job: &Job| {
+        tokio::select! {
+            biased;
+            () = over.cancelled() => Ok(()),
+            ended = remote.logs(&found.entry.build, &mut print, job) => ended,
+        }
+    };
+    session.work(None, follow).await?;
     failure.map_or(Ok(()), Err)
 }
 
 async fn cancel(wanted: &BuildArg, session: &Session<'_>) -> Result<()> {
-    let mut found = Found::new(wanted, session)?;
+    let mut found = Found::by_whole_id(wanted, session)?;
     let id = found.entry.build.id.clone();
     if found.entry.state.is_final() {
         let message = format!("the build `{id}` has {} already", found.entry.state.name());
@@ -261,7 +306,13 @@ async fn cancel(wanted: &BuildArg, session: &Session<'_>) -> Result<()> {
     }
     session
         .work(None, async |job| {
-            found.remote()?.cancel(&found.entry.build, job).await?;
+            if let Err(error) = found.remote()?.cancel(&found.entry.build, job).await {
+                // It has ended by itself: how is worth knowing, but not the reason of the failure.
+                if error.end().is_some() {
+                    let _ = found.refresh(job).await;
+                }
+                return Err(error);
+            }
             found.entry.update(RemoteState::Cancelled, None, None);
             found.record(job);
             Ok(())

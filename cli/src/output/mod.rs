@@ -102,6 +102,14 @@ impl Output {
         reader_may_leave(written)
     }
 
+    /// Prints a part of a result that has no end yet; `false` if nobody reads it any more.
+    pub(crate) fn result_while_read(&self, text: &str) -> Result<bool> {
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        let left = matches!(&written, Err(error) if error.kind() == io::ErrorKind::BrokenPipe);
+        reader_may_leave(written).map(|()| !left)
+    }
+
     /// Prints a result as JSON.
     pub(crate) fn json<T: Serialize + ?Sized>(&self, value: &T) -> Result<()> {
         let text = serde_json::to_string_pretty(value)

@@ -91,6 +91,8 @@ impl Pipeline {
         if let Some(image) = super::find(backend, &wanted, options, job).await? {
             return Ok(report(image));
         }
+        // Whoever leaves twice in a hurry must not leave a build behind that nobody knows.
+        let until_it_is_written_down = job.shield.hold();
         let submitted =
             remote.submit(&wanted.request, job).await.map_err(|error| self.name_able(error, backend))?;
         match submitted {
@@ -98,6 +100,9 @@ impl Pipeline {
             Submitted::Started(build) => {
                 let mut work =
                     UnderWay::begin(backend, remote, build, &subject(&wanted.request), &self.host, job);
+                drop(until_it_is_written_down);
+                // It was to go on without us from the beginning.
+                work.stops_with_us = false;
                 // The whole context is sent by now: it must have been what its fingerprint says.
                 if let Err(error) = self.check_unchanged(&wanted, job).await {
                     return Err(work.explain(error, job).await);
@@ -113,6 +118,8 @@ impl Pipeline {
     /// Lets a backend build: in one go, or where builds outlive us, with an entry in the ledger.
     pub(super) async fn make(&self, backend: &dyn Backend, wanted: &Wanted, job: &Job) -> Result<BuiltImage> {
         let Some(remote) = backend.remote() else { return backend.build(&wanted.request, job).await };
+        // Whoever leaves twice in a hurry must not leave a build behind.
+        let _until_it_is_stopped = remote.stops_with_client().then(|| job.shield.hold());
         let submitted = remote.submit(&wanted.request, job).await?;
         follow(backend, remote, submitted, &subject(&wanted.request), &self.host, job).await
     }
@@ -221,10 +228,12 @@ impl<'a> UnderWay<'a> {
     async fn explain(&mut self, error: Error, job: &Job) -> Error {
         let id = self.entry.build.id.clone();
         let error = error.with_build(&id);
-        if error.kind() == ErrorKind::BuildFailed {
+        let failed = (error.kind() == ErrorKind::BuildFailed).then_some(RemoteState::Failed);
+        if let Some(state) = error.end().or(failed) {
             let why =
                 std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            self.entry.update(RemoteState::Failed, None, Some(why));
+            // Who cancelled it knows why.
+            self.entry.update(state, None, Some(why).filter(|_| state != RemoteState::Cancelled));
             self.record(job);
             return error;
         }
@@ -248,6 +257,10 @@ impl<'a> UnderWay<'a> {
                 self.entry.update(RemoteState::Cancelled, None, None);
                 self.record(job);
                 return error;
+            }
+            // Nothing is left to stop, and nothing is known of its end.
+            Ok(Err(why)) if why.kind() == ErrorKind::NotFound => {
+                return error.with_hint(format!("{why}: it was not stopped by us"));
             }
             Ok(Err(why)) => why.to_string(),
             Err(_) => format!("no answer for {} s", SHIELD_LIMIT.as_secs()),

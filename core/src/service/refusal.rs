@@ -60,9 +60,8 @@ impl Refusal {
 
     /// The status, and the words of the page in one line, without the key.
     pub fn in_words(&self) -> String {
-        let words = words(&self.page);
-        let reason = match self.key.hide(&words) {
-            words if words.is_empty() => self.status.canonical_reason().unwrap_or_default().into(),
+        let reason = match words(&self.page, &self.key) {
+            words if words.is_empty() => self.status.canonical_reason().unwrap_or_default().to_owned(),
             words => words,
         };
         format!("`{}` answered {} {reason}", self.server, self.status.as_u16()).trim_end().to_owned()
@@ -107,8 +106,9 @@ fn host_of(location: &str) -> String {
     }
 }
 
-/// What a page says, in one line: the message of a JSON document, or the beginning of a text.
-fn words(page: &[u8]) -> String {
+/// What a page says, in one line and without the key: the message of a JSON document, or the beginning of a
+/// text. The key is hidden before anything is cut: the half of a key is one too.
+fn words(page: &[u8], key: &ServiceKey) -> String {
     let document = serde_json::from_slice::<serde_json::Value>(page).ok();
     let message = document.as_ref().and_then(|document| {
         ["error", "message", "detail"].iter().find_map(|key| match document.get(key)? {
@@ -127,6 +127,7 @@ fn words(page: &[u8]) -> String {
     let title = text.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
     let text = title.map_or(text.as_str(), |(title, _)| title);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = key.hide(&line).into_owned();
     match line.char_indices().nth(EXCERPT_CHARACTERS) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
@@ -159,8 +160,8 @@ fn for_service(error: &Error) -> Error {
 
 /// The error of an answer that is not what the protocol says.
 pub(super) fn unexpected(server: &str, key: &ServiceKey, what: &str, body: &[u8]) -> Error {
-    let words = words(body);
-    let seen = if words.is_empty() { "nothing".into() } else { key.hide(&words) };
+    let words = words(body, key);
+    let seen = if words.is_empty() { "nothing".to_owned() } else { words };
     Error::new(ErrorKind::UnexpectedAnswer, format!("`{server}` answered {what}"))
         .with_source(format!("it said: {seen}"))
 }
@@ -168,6 +169,11 @@ pub(super) fn unexpected(server: &str, key: &ServiceKey, what: &str, body: &[u8]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::KeyHeader;
+
+    fn key() -> ServiceKey {
+        ServiceKey::new(&"secret-key".into(), KeyHeader::Bearer, "KEY").expect("a key")
+    }
 
     #[test]
     fn the_words_of_a_page_are_one_line() {
@@ -179,9 +185,21 @@ mod tests {
             ("<html><title>502 Bad\n Gateway</title><body>x", "502 Bad Gateway"),
             ("", ""),
         ] {
-            assert_eq!(words(page.as_bytes()), expected);
+            assert_eq!(words(page.as_bytes(), &key()), expected);
         }
-        assert_eq!(words("x".repeat(1000).as_bytes()).chars().count(), EXCERPT_CHARACTERS + 1);
+        assert_eq!(words("x".repeat(1000).as_bytes(), &key()).chars().count(), EXCERPT_CHARACTERS + 1);
+    }
+
+    #[test]
+    fn the_key_is_not_repeated_not_even_its_beginning() {
+        for before in ["", &"x".repeat(EXCERPT_CHARACTERS - 5)] {
+            for page in
+                [format!("{before}secret-key and more"), format!(r#"{{"error":"{before}secret-key"}}"#)]
+            {
+                let words = words(page.as_bytes(), &key());
+                assert!(!words.contains("secr") && words.contains("(hid"), "{words}");
+            }
+        }
     }
 
     #[test]

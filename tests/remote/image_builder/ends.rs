@@ -2,11 +2,11 @@
 
 use libtest_mimic::Trial;
 use serde_json::json;
-use windlass_tests::service::image_builder::{Call, Habits, LogPart, Reaction};
+use windlass_tests::service::image_builder::{API_KEY, Call, Habits, LogPart, Reaction};
 
 use super::{
-    End, GOOD, IMAGE, Rig, Scenario, done, every, first, log, page, refusal, running, same, status, table,
-    trial,
+    End, GOOD, IMAGE, Rig, Scenario, done, every, first, later, log, page, refusal, running, same, status,
+    table, trial,
 };
 
 const FAILED: End = End { code: 1, ..GOOD };
@@ -79,9 +79,24 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "status_is_no_json_once", options: &[],
         script: |asked| first(asked, Call::Status, &[page()]),
         end: End { says: &["no status of a build"], statuses: Some(2), ..GOOD } },
-    Scenario { name: "status_is_never_json", options: &["status-attempts=3"],
+    Scenario { name: "status_is_never_json", options: &["status-attempts=3", "log-attempts=2"],
         script: |asked| every(asked, Call::Status, page()),
-        end: End { code: 3, says: &["connection lost, build still running: `build-1`", "no status of a build"], statuses: Some(3), ..FAILED } },
+        end: End { code: 3, says: &["connection lost, build still running: `build-1`", "no status of a build"], logs: Some(2), statuses: None, ..FAILED } },
+    Scenario { name: "busy_when_it_is_done_for_longer_than_our_own_waits", options: &["retry-after-limit=200ms"],
+        script: |asked| first(asked, Call::Status, &[later(429, "3600")]),
+        end: End { statuses: Some(2), ..GOOD } },
+    Scenario { name: "no_status_when_it_is_done_for_longer_than_the_attempts", options: &["status-attempts=5"],
+        script: |asked| match asked.call {
+            Call::Logs => log(&["a"], &[done(), LogPart::Hang]),
+            _ => first(asked, Call::Status, &vec![refusal(503, "x"); 7]),
+        },
+        end: End { lines: Some(&["a", "{\"done\": true}"]), statuses: Some(8), ..GOOD } },
+    Scenario { name: "the_key_in_a_failure", options: &[],
+        script: |asked| every(asked, Call::Status, status(json!({"status": "failed", "error": format!("bad key {API_KEY}")}))),
+        end: End { says: &["Build build-1 failed: bad key (hidden)"], ..FAILED } },
+    Scenario { name: "the_key_in_a_document_without_image", options: &[],
+        script: |asked| every(asked, Call::Status, status(json!({"status": "success", "x": format!("{}{API_KEY}", "x".repeat(265))}))),
+        end: End { says: &["Build succeeded but no image_ref in status: "], ..FAILED } },
     Scenario { name: "status_refused", options: &[],
         script: |asked| every(asked, Call::Status, refusal(401, "expired")),
         end: End { code: 3, says: &["answered 401 expired", "builds attach build-1"], ..FAILED } },

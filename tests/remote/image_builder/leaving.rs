@@ -13,7 +13,7 @@ use super::{Case, IMAGE, Rig, every, log, refusal, running, same, status, trial}
 const BUILD: &[&str] = &["build", "app", "-t", "agent:1"];
 
 /// A build that goes on until it is stopped; `of_cancel` is what stopping it meets.
-fn going_on(of_cancel: fn(&Asked) -> Reaction) -> Habits {
+pub(super) fn going_on(of_cancel: fn(&Asked) -> Reaction) -> Habits {
     Habits {
         builder: Box::new(|_, cancel, log| {
             log("it goes on");
@@ -29,7 +29,7 @@ fn going_on(of_cancel: fn(&Asked) -> Reaction) -> Habits {
     }
 }
 
-fn normal(_: &Asked) -> Reaction {
+pub(super) fn normal(_: &Asked) -> Reaction {
     Reaction::Normal
 }
 
@@ -43,7 +43,7 @@ fn followed(case: &Case) -> Result<(), Failed> {
     wait_until("the log is read", || case.count(Call::Logs) > 0)
 }
 
-fn state(case: &Case) -> Result<String, Failed> {
+pub(super) fn state(case: &Case) -> Result<String, Failed> {
     let listed = case.run(&["builds", "list", "--format", "json"], &[])?;
     let listed: serde_json::Value = serde_json::from_str(listed.good()?)?;
     Ok(listed[0]["state"].as_str().unwrap_or_default().to_owned())
@@ -95,7 +95,7 @@ fn early(rig: &Rig) -> Vec<Trial> {
                 wait_until("it is being stopped", || case.count(Call::Cancel) > 0)?;
                 program.send("-INT")?;
                 let outcome = program.signal("-INT")?;
-                outcome.refused(130, &["stopping the build on the service first"])?;
+                outcome.refused(130, &["stopping the build first"])?;
                 same("stopped", case.service.was_cancelled("build-1"), true)
             },
         ),
@@ -127,14 +127,47 @@ fn early(rig: &Rig) -> Vec<Trial> {
         ),
         trial(
             rig,
-            "leaving::a_build_that_is_gone_is_stopped",
+            "leaving::a_build_that_is_gone_is_not_stopped_by_us",
             || going_on(|_| refusal(404, "gone")),
+            |case| {
+                let program = case.start(BUILD, &["not-found-timeout=0"])?;
+                followed(case)?;
+                let outcome = interrupt(program)?;
+                outcome.refused(
+                    130,
+                    &["error: cancelled", "knows no build `build-1`: it was not stopped by us"],
+                )?;
+                same("no warning", outcome.stderr.contains("could not be cancelled"), false)?;
+                same("state", state(case)?.as_str(), "running")
+            },
+        ),
+        trial(
+            rig,
+            "leaving::a_young_build_is_stopped_once_it_is_known",
+            || going_on(|asked| if asked.before < 2 { refusal(404, "not yet") } else { Reaction::Normal }),
             |case| {
                 let program = case.start(BUILD, &[])?;
                 followed(case)?;
-                let outcome = interrupt(program)?;
-                outcome.refused(130, &["error: cancelled"])?;
-                same("no warning", outcome.stderr.contains("could not be cancelled"), false)
+                interrupt(program)?.refused(130, &["error: cancelled"])?;
+                same("stopped", case.service.was_cancelled("build-1"), true)?;
+                same("state", state(case)?.as_str(), "cancelled")
+            },
+        ),
+        trial(
+            rig,
+            "leaving::a_young_build_that_stays_unknown_may_begin",
+            || going_on(|_| refusal(404, "not yet")),
+            |case| {
+                let program = case.start(BUILD, &["cancel-timeout=200ms"])?;
+                followed(case)?;
+                let says = [
+                    "could not be cancelled",
+                    "does not know the build `build-1` yet: it may begin",
+                    "`windlass builds cancel build-1` tries again",
+                ];
+                interrupt(program)?.refused(130, &says)?;
+                same("asked again", case.count(Call::Cancel) > 1, true)?;
+                same("state", state(case)?.as_str(), "running")
             },
         ),
         trial(
@@ -228,7 +261,7 @@ fn later(rig: &Rig) -> Vec<Trial> {
 }
 
 /// How many files there are; fails if the key is in one.
-fn search(directory: &std::path::Path) -> Result<usize, Failed> {
+pub(super) fn search(directory: &std::path::Path) -> Result<usize, Failed> {
     let mut files = 0;
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();

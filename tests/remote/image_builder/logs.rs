@@ -136,6 +136,18 @@ const SCENARIOS: &[Scenario] = &[
             _ => first(asked, Call::Status, &[running()]),
         },
         end: End { lines: Some(&["a", "{\"done\": true}"]), statuses: Some(2), ..GOOD } },
+    Scenario { name: "a_status_that_lags_far_behind_is_asked_again_and_again", options: &[],
+        script: |asked| match asked.call {
+            Call::Logs => log(&["a"], &[done(), LogPart::Hang]),
+            _ => first(asked, Call::Status, &vec![running(); 5]),
+        },
+        end: End { lines: Some(&["a", "{\"done\": true}"]), statuses: Some(6), ..GOOD } },
+    Scenario { name: "silent_while_the_status_is_asked", options: &["log-stall-timeout=300ms"],
+        script: |asked| match asked.call {
+            Call::Logs => first(asked, Call::Logs, &[log(&["a"], &[done(), LogPart::Hang]), whole()]),
+            _ => first(asked, Call::Status, &vec![running(); 60]),
+        },
+        end: End { says: &["sent nothing for 0 s"], logs: None, statuses: None, ..GOOD } },
     Scenario { name: "every_form_of_events_in_single_bytes", options: &[],
         script: |asked| every(asked, Call::Logs, in_bytes(
             "\u{feff}: hello\r\n\r\nretry: 10\rid: 1\rdata: ä€𝄞\r\revent: log\ndata: two\ndata:lines\n\r\ndata\n\ndata: x\r\n\r\ndata: {\"done\": true}\n\n".as_bytes())),

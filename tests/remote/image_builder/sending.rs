@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::json;
-use windlass_tests::service::image_builder::{Asked, Call, Habits, Reaction};
+use windlass_tests::service::image_builder::{API_KEY, Asked, Call, Habits, Reaction};
 use windlass_tests::service::runtime_api::document;
 
 use super::{
@@ -67,6 +67,9 @@ const SCENARIOS: &[Scenario] = &[
     Scenario { name: "no_build_id", options: &[],
         script: |asked| every(asked, Call::Submit, status(json!({"status": "PENDING"}))),
         end: End { says: &["the build of `agent:1` was lost", "No build_id in response: {\"status\":\"PENDING\"}", "it gave no id"], ..LOST } },
+    Scenario { name: "the_key_instead_of_a_build_id", options: &[],
+        script: |asked| every(asked, Call::Submit, status(json!({"token": API_KEY}))),
+        end: End { says: &["No build_id in response: {\"token\":\"(hidden)\"}"], ..LOST } },
     Scenario { name: "an_answer_that_is_no_json", options: &[],
         script: |asked| every(asked, Call::Submit, page()),
         end: End { says: &["no document with a build id", "it said: Welcome"], ..LOST } },

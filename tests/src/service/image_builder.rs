@@ -8,7 +8,7 @@ mod form;
 mod log;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -73,6 +73,10 @@ pub enum Reaction {
     CutAfter(u64),
     /// Takes the request, does what it should, and closes the connection without an answer.
     CutWithoutAnswer,
+    /// Takes the request, does what it should, and answers so much later.
+    Late(Duration),
+    /// Takes the request, does what it should, and pauses so long in the middle of its answer.
+    Halting(Duration),
     /// Takes the request and never answers.
     Silent,
     /// Takes so many bytes of the body and then no more.
@@ -250,6 +254,19 @@ impl Shared {
             Reaction::CutWithoutAnswer => {
                 self.answer(&asked);
                 Ok(false)
+            }
+            Reaction::Late(pause) => {
+                let answer = self.answer(&asked);
+                thread::sleep(pause);
+                answer.write(stream, false).map(|()| true)
+            }
+            Reaction::Halting(pause) => {
+                let mut bytes = Vec::new();
+                self.answer(&asked).write(&mut bytes, false)?;
+                let (one, other) = bytes.split_at(bytes.len() - 5);
+                stream.write_all(one)?;
+                thread::sleep(pause);
+                stream.write_all(other).map(|()| true)
             }
             Reaction::Silent => {
                 thread::sleep(Duration::from_secs(600));

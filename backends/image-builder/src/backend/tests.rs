@@ -1,5 +1,6 @@
 //! What the backend refuses and plans; what it does on a service is tested with one, in `tests/`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use windlass_core::archive::ArchiveSettings;

@@ -129,7 +129,11 @@ impl RemoteBuilds for Service {
         if let Some(kind) = self.submit {
             return Err(Error::new(kind, "no luck"));
         }
-        Ok(Submitted::Started(RemoteBuild { id: BuildId::new("b-1"), targets: vec!["a:1".to_owned()] }))
+        Ok(Submitted::Started(RemoteBuild {
+            id: BuildId::new("b-1"),
+            targets: vec!["a:1".to_owned()],
+            submitted_at: None,
+        }))
     }
 
     async fn upload(&self, _: &ImageUpload, _: &Job) -> Result<Submitted> {
