@@ -34,7 +34,7 @@ pub(crate) fn watch(cancel: CancellationToken, shield: Shield) -> Result<()> {
             second.await;
         }
         if shield.is_held() {
-            to_stderr("stopping the build on the service first");
+            to_stderr("stopping the build first");
             let _ = tokio::time::timeout(SHIELD_LIMIT, shield.released()).await;
             tokio::time::sleep(LAST_WORDS).await;
         }

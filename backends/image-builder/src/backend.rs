@@ -319,7 +319,13 @@ impl RemoteBuilds for ImageBuilder {
                         .with_source(refusal.in_words())
                         .with_hint(format!("try again in a while: `windlass builds cancel {id}`")));
                 }
-                None => job.run(async { Ok(tokio::time::sleep(wait).await) }).await?,
+                None => {
+                    let pause = async {
+                        tokio::time::sleep(wait).await;
+                        Ok(())
+                    };
+                    job.run(pause).await?;
+                }
             }
         }
         // It may have been done before it could be stopped.

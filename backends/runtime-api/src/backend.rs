@@ -93,7 +93,9 @@ impl RuntimeApi {
         };
         let upload = Upload { payload, is_context, target: target.clone(), tags: tags.to_vec() };
         match submit::submit(self, upload, job).await? {
-            Taken::Started(id) => Ok(Submitted::Started(RemoteBuild { id, targets: names, submitted_at: None })),
+            Taken::Started(id) => {
+                Ok(Submitted::Started(RemoteBuild { id, targets: names, submitted_at: None }))
+            }
             Taken::Finished(image) => Ok(Submitted::Finished(Box::new(self.built(image, &names, job)?))),
         }
     }

@@ -1,11 +1,13 @@
 //! Snapshots of images that are built on this machine: the real registry, which lets in who has the issued credential,
 //! and real engines.
 
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::process::Command;
 
 use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::Value;
-use windlass_tests::place::{interrupt, wait_until};
+use windlass_tests::place::wait_until;
 use windlass_tests::service::together::{API_KEY, Call, Habits, Issued, id};
 use windlass_tests::service::{
     Absent, Act, Answer, Fault, FaultProxy, PASSWORD, Registry, RegistryOptions, StalledRegistry,
@@ -69,10 +71,7 @@ impl Local {
     fn is_clean(&self) -> Result<(), Failed> {
         let config = std::fs::read_to_string(self.case.place.home(".docker/config.json"))?;
         same("the user's docker configuration", config, self.docker_config())?;
-        let work = self.case.place.home("cache/windlass/snapshots");
-        let left: Vec<_> =
-            std::fs::read_dir(work).into_iter().flatten().flatten().map(|left| left.path()).collect();
-        same("what is left", left, Vec::new())?;
+        same("what is left", left(&self.case)?, Vec::new())?;
         let images = self.case.place.run(&["image", "list"])?;
         same("images with the name", images.good()?.contains("image-"), false)
     }
@@ -112,6 +111,16 @@ impl Local {
     }
 }
 
+/// What is left of work that needed a place on the disk.
+fn left(case: &Case) -> Result<Vec<PathBuf>, Failed> {
+    match std::fs::read_dir(case.place.home("cache/windlass/images/incoming")) {
+        Ok(work) => Ok(work.map(|left| left.map(|left| left.path())).collect::<Result<_, _>>()?),
+        // Nothing was kept at all.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A moment as the service says it, from what `date` understands; what it does not is left as it is.
 fn moment(text: &str) -> Result<String, Failed> {
     let said = Command::new("date").args(["-u", "-d", text, "+%Y-%m-%dT%H:%M:%S.000Z"]).output()?;
@@ -120,9 +129,16 @@ fn moment(text: &str) -> Result<String, Failed> {
 }
 
 pub(super) fn trials(rig: &Rig) -> Vec<Trial> {
-    let rig_of = rig.clone();
     let mut trials = vec![
-        Trial::test("snapshots::local_leaving", move || leaving(&rig_of)),
+        Trial::test("snapshots::local_leaving", {
+            let rig = rig.clone();
+            move || leaving(&rig, &["-INT"])
+        }),
+        // The second comes before the first is through.
+        Trial::test("snapshots::local_leaving_at_once", {
+            let rig = rig.clone();
+            move || leaving(&rig, &["-INT", "-TERM"])
+        }),
         trial(rig, "oci", variables::REGISTRY, |rig, registry| without_docker(rig, &registry)),
         trial(rig, "credential_that_does_not_work", variables::REGISTRY, |rig, _| {
             refused_before_the_build(rig)
@@ -315,8 +331,8 @@ fn failed_build(rig: &Rig) -> Result<(), Failed> {
     local.is_clean()
 }
 
-/// Ctrl-C while the registry takes nothing more.
-fn leaving(rig: &Rig) -> Result<(), Failed> {
+/// Ctrl-C, once or twice, while the registry takes nothing more.
+fn leaving(rig: &Rig, signals: &[&str]) -> Result<(), Failed> {
     let registry = StalledRegistry::start()?;
     let issued = Issued {
         registry_url: format!("{}/{PROJECT}", registry.address()),
@@ -329,12 +345,15 @@ fn leaving(rig: &Rig) -> Result<(), Failed> {
     let line = ["snapshot", "create", "--context", "app", "--backend", "oci"];
     let program = case.place.start_with(&line, &variables)?;
     wait_until("the push stands still", || registry.has_stalled())?;
-    let outcome = interrupt(program)?;
+    // Together, so that the program cannot be through with the first before the second comes.
+    let id = program.id().ok_or("it has ended")?;
+    let kills: Vec<String> = signals.iter().map(|signal| format!("kill {signal} {id}")).collect();
+    Command::new("sh").args(["-c", &kills.join("; ")]).status()?;
+    let outcome = program.wait()?;
     outcome.refused(130, &["cancelled"])?;
     case.tells_nothing(&outcome)?;
     same("nothing was registered", case.service.calls(Call::Create).len(), 0)?;
-    let left = std::fs::read_dir(case.place.home("cache/windlass/snapshots"))?.count();
-    same("what is left", left, 0)
+    same("what is left", left(&case)?, Vec::new())
 }
 
 /// Found out before the service is asked for anything.

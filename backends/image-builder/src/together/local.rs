@@ -74,7 +74,9 @@ impl Creation<'_> {
         self.prepare(&request.context, backends).await?;
         let name = image_name();
         let credential = self.step("auth", async |_| self.tried_credential(&name).await).await?;
-        let (directory, store) = self.scratch()?;
+        // A second Ctrl-C waits until the engine and the disk are as they were. Dropped after the directory.
+        let _until_all_is_gone = self.job.shield.hold();
+        let (directory, store) = self.scratch().await?;
         let archive = directory.path().join("image.tar");
         let image = credential.image(&name)?;
         let platform = request.platforms.first().cloned().unwrap_or_else(|| Architecture::Amd64.platform());

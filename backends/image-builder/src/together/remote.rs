@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use windlass_core::backend::Job;
-use windlass_core::error::{Error, ErrorKind, Result, ResultExt};
+use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::events::Events;
-use windlass_core::image::{FetchLayers, Image, ImageStore, pull};
+use windlass_core::image::{FetchLayers, Image, ImageStore, ScratchDir, pull};
 use windlass_core::pipeline::{Pipeline, PipelineOptions, Reuse};
 use windlass_core::reference::Reference;
 use windlass_core::registry::RegistryClient;
@@ -86,7 +86,7 @@ impl Creation<'_> {
             true => credential.client(self.host)?,
             false => self.host.registry_client.clone(),
         };
-        let (_directory, store) = self.scratch()?;
+        let (_directory, store) = self.scratch().await?;
         let pulled = pull(&client, &store, image, None, FetchLayers::WhenRead, &quiet).await?;
         let mut platforms = Vec::new();
         for manifest in &pulled.manifests {
@@ -102,16 +102,16 @@ impl Creation<'_> {
         Ok(platforms.swap_remove(wanted.unwrap_or(0)))
     }
 
-    /// A store that is gone when its directory is dropped.
-    pub(super) fn scratch(&self) -> Result<(tempfile::TempDir, ImageStore)> {
-        let parent = self.host.cache_dir.join("snapshots");
-        let failed = || format!("could not make a directory in `{}`", parent.display());
-        std::fs::create_dir_all(&parent).or_error(ErrorKind::LocalIo, failed)?;
-        let directory = tempfile::Builder::new()
-            .prefix(".windlass-")
-            .tempdir_in(&parent)
-            .or_error(ErrorKind::LocalIo, failed)?;
-        let store = ImageStore::open(directory.path().join("store"))?;
-        Ok((directory, store))
+    /// A store that is gone when its directory is dropped. What a killed process left there goes with the next
+    /// that opens the store of images.
+    pub(super) async fn scratch(&self) -> Result<(ScratchDir, ImageStore)> {
+        let images = self.host.cache_dir.join("images");
+        self.job
+            .blocking(move |_| {
+                let directory = ImageStore::open(images)?.scratch_dir()?;
+                let store = ImageStore::open(directory.path().join("store"))?;
+                Ok((directory, store))
+            })
+            .await
     }
 }

@@ -1,13 +1,14 @@
 //! `windlass image push --to`: a finished image to a build service, or into its registry.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tempfile::NamedTempFile;
 use windlass_core::backend::{Backend, FindScope, Job};
 use windlass_core::error::ResultExt;
 use windlass_core::image::{
-    FetchLayers, ImageSource, ImageStore, NamedImage, PushSummary, fetch_missing, pull, push as push_image,
+    FetchLayers, ImageSource, ImageStore, NamedImage, PushSummary, ScratchDir, fetch_missing, pull,
+    push as push_image,
 };
 use windlass_core::pipeline::follow;
 use windlass_core::platform::Platform;
@@ -91,8 +92,18 @@ fn named(typed: Vec<Reference>, own: Vec<Reference>, args: &PushArgs) -> Result<
 /// Where an image was found.
 enum Found {
     Store(NamedImage),
-    /// It was in the docker engine, which saved it to this file.
-    Engine(NamedTempFile, Reference),
+    /// It was in the docker engine, which saved it.
+    Engine(Saved, Reference),
+}
+
+/// The file that the engine saved, for as long as this lives. What a killed process left goes with the next that
+/// opens the store.
+struct Saved(ScratchDir);
+
+impl Saved {
+    fn path(&self) -> PathBuf {
+        self.0.path().join("image.tar")
+    }
 }
 
 impl Found {
@@ -109,10 +120,10 @@ impl Found {
         names: Vec<Reference>,
         args: &PushArgs,
         session: &Session<'_>,
-    ) -> Result<(ImageUpload, Option<NamedTempFile>)> {
+    ) -> Result<(ImageUpload, Option<Saved>)> {
         match self {
             Self::Engine(file, _) => {
-                let source = UploadSource::Archive(file.path().to_owned());
+                let source = UploadSource::Archive(file.path());
                 Ok((ImageUpload { source, names }, Some(file)))
             }
             Self::Store(found) => {
@@ -130,7 +141,7 @@ impl Found {
         match self {
             Self::Store(image) => Ok(image),
             Self::Engine(file, reference) => {
-                let (store, saved) = (store(session)?, ImageSource::Archive(file.path().to_owned()));
+                let (store, saved) = (store(session)?, ImageSource::Archive(file.path()));
                 let client = &session.host.registry_client;
                 let mut images =
                     session.work(None, async |job| saved.import(client, &store, None, job).await).await?;
@@ -196,27 +207,22 @@ async fn pulled(
 }
 
 /// An image of the docker engine, as the engine itself saves it; `None` if it has none of this name.
-async fn in_engine(reference: &Reference, session: &Session<'_>) -> Result<Option<NamedTempFile>> {
+async fn in_engine(reference: &Reference, session: &Session<'_>) -> Result<Option<Saved>> {
     let engine = Engine::of(&session.host)?;
     if session.work(None, async |job| engine.find(reference, job).await).await?.is_none() {
         return Ok(None);
     }
-    let directory: PathBuf = session.host.cache_dir.join("uploads");
-    let failed = || format!("could not write a temporary file in `{}`", directory.display());
-    std::fs::create_dir_all(&directory).or_error(ErrorKind::LocalIo, failed)?;
-    let file = tempfile::Builder::new()
-        .prefix(".windlass-")
-        .tempfile_in(&directory)
-        .or_error(ErrorKind::LocalIo, failed)?;
-    let out = file.reopen().or_error(ErrorKind::LocalIo, failed)?;
+    let saved = Saved(store(session)?.scratch_dir()?);
+    let file = File::create(saved.path())
+        .or_error(ErrorKind::LocalIo, || format!("could not write `{}`", saved.path().display()))?;
     session
         .work(None, async |job: &Job| {
             let step = job.events.step(format!("saving {} from the docker engine", reference.familiar()));
-            let saved = engine.save(&[&reference.familiar()], tokio::fs::File::from_std(out), job).await;
-            step.end(saved)
+            let end = engine.save(&[&reference.familiar()], tokio::fs::File::from_std(file), job).await;
+            step.end(end)
         })
         .await?;
-    Ok(Some(file))
+    Ok(Some(saved))
 }
 
 /// Pushes an image to the registry of the service, and asks the service for it.
