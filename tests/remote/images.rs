@@ -101,7 +101,7 @@ fn from_the_engine(rig: &Rig) -> Trial {
         }
         case.run(&["image", "pull", &format!("{prefix}/agent:2")])?.good()?;
         same("uploads", case.service.calls("build").len(), 3)?;
-        let left = std::fs::read_dir(case.place.home("cache/windlass/uploads"))?.count();
+        let left = std::fs::read_dir(case.place.home("cache/windlass/images/incoming"))?.count();
         same("left behind", left, 0)
     })
 }

@@ -266,7 +266,7 @@ fn another_profile(rig: &Rig) -> Trial {
             case.run_with(&line, &keys)
         };
         let plan = run(line("https://builder.staging.invalid"), &["--dry-run"])?;
-        let there = "POST https://api.bartender.staging.invalid/v1/snapshots";
+        let there = " https://api.bartender.staging.invalid/v1/snapshots [";
         same("registered beside the builder", plan.good()?.contains(there), true)?;
         // The builder is there, and nothing beside it.
         let outcome = run(line(remote.builder.url()), &[])?;

@@ -228,6 +228,10 @@ impl Shared {
             }
             Reaction::CutWithoutAnswer => {
                 self.answer(&asked);
+                // Whoever asks for the image after this finds it.
+                while lock(&self.builds).values().any(|build| matches!(build, Build::Running)) {
+                    thread::sleep(Duration::from_millis(1));
+                }
                 Ok(false)
             }
             Reaction::Silent => {

@@ -53,6 +53,8 @@ fn serve(mut stream: TcpStream, stalled: &AtomicBool) {
         let answer = match request.split(' ').next() {
             Some("HEAD") => "404 Not Found\r\nContent-Length: 0\r\n",
             Some("GET") => "200 OK\r\nContent-Length: 0\r\n",
+            // An upload that was only tried.
+            Some("DELETE") => "204 No Content\r\n",
             Some("POST") => "202 Accepted\r\nLocation: /v2/upload/1\r\nContent-Length: 0\r\n",
             _ => {
                 stalled.store(true, Ordering::SeqCst);
