@@ -276,11 +276,9 @@ fn external(
 pub fn with_stage_hint(dockerfile: &Dockerfile, name: &str, error: Error) -> Error {
     let names = dockerfile.stages.iter().filter_map(|stage| stage.name.as_deref());
     match nearest(&name.to_ascii_lowercase(), names) {
-        Some(near) if error.kind() != ErrorKind::Cancelled => {
-            error.with_hint(format!(
-                "no stage is called `{name}`, so it is taken for an image; did you mean the stage `{near}`?"
-            ))
-        }
+        Some(near) if error.kind() != ErrorKind::Cancelled => error.with_hint(format!(
+            "no stage is called `{name}`, so it is taken for an image; did you mean the stage `{near}`?"
+        )),
         _ => error,
     }
 }
