@@ -26,6 +26,7 @@ pub mod ledger;
 pub mod output;
 pub mod pipeline;
 pub mod platform;
+pub mod recipe;
 pub mod reference;
 pub mod registry;
 pub mod remote;
