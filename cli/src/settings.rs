@@ -131,6 +131,7 @@ fn registry_client(settings: &Settings, surroundings: &Surroundings) -> Result<R
         concurrency: settings.transfers.concurrency,
         whole_limit_bytes: settings.transfers.whole_limit,
         piece_bytes: settings.transfers.piece_size,
+        requests_per_minute: None,
     })
 }
 

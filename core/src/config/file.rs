@@ -146,6 +146,12 @@ pub const KEYS: &[Key] = &[
     key("registries.*.client-key", Kind::Path, None, "The key (PEM) of that certificate."),
     key("registries.*.insecure", Kind::Flag, Some("false"), "Accepts any certificate of this registry."),
     key("registries.*.mirrors", Kind::List, None, "Registries that are asked first for images of this one."),
+    key(
+        "registries.*.requests-per-minute",
+        Kind::Integer,
+        None,
+        "How many requests it gets within a minute; 0 for no limit. Unset: none, but 100 for docker.io.",
+    ),
 ];
 
 /// What a path means.
@@ -271,6 +277,7 @@ const EXAMPLE_TABLES: &str = "\
 #plain-http = false
 #ca-file = \"certificates/registry.pem\"
 #mirrors = [\"mirror.example.com\"]
+#requests-per-minute = 600
 ";
 
 #[cfg(test)]

@@ -316,7 +316,11 @@ mod tests {
         let settings = load_all(
             project,
             &[("WINDLASS_BACKENDS__STAGING__BUILDER", "b")],
-            &["registries.ghcr.io.mirrors=m.example.com", "registries.\"a.b:1\".plain-http=yes"],
+            &[
+                "registries.ghcr.io.mirrors=m.example.com",
+                "registries.\"a.b:1\".plain-http=yes",
+                "registries.ghcr.io.requests-per-minute=600",
+            ],
         )
         .expect("valid");
         assert_eq!(settings.registries["127.0.0.1:5000"].plain_http, Some(true));
@@ -324,6 +328,7 @@ mod tests {
             settings.registries["127.0.0.1:5000"].ca_file.as_ref().is_some_and(|path| path.is_absolute())
         );
         assert_eq!(settings.registries["ghcr.io"].mirrors, ["m.example.com"]);
+        assert_eq!(settings.registries["ghcr.io"].requests_per_minute, Some(600));
         assert_eq!(settings.registries["a.b:1"].plain_http, Some(true));
         let staging = &settings.backends["staging"];
         assert_eq!(staging.type_name.as_deref(), Some("docker"));

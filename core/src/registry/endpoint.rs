@@ -7,7 +7,9 @@ use bytes::Bytes;
 use reqwest::{Client, RequestBuilder, Response};
 use url::Url;
 
+use super::budget::Budget;
 use super::settings::{HostSettings, RegistrySettings, api_host};
+use crate::backend::Job;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::http::{Failure, HttpSettings, describe_failure, read_capped_within};
 use crate::reference::is_loopback;
@@ -30,6 +32,8 @@ pub(super) struct Endpoint {
     pub(super) silence_timeout: Duration,
     /// How long it may take over a whole blob.
     pub(super) blob_answer_timeout: Duration,
+    /// How many requests it gets, shared by clones.
+    budget: Option<Arc<Budget>>,
 }
 
 impl Endpoint {
@@ -64,6 +68,8 @@ impl Endpoint {
             answer_timeout: settings.answer_timeout,
             silence_timeout: settings.silence_timeout,
             blob_answer_timeout: settings.blob_answer_timeout,
+            budget: Budget::of(registry, host.requests_per_minute, settings.requests_per_minute)
+                .map(Arc::new),
         })
     }
 
@@ -115,6 +121,17 @@ impl Endpoint {
         url.scheme() == self.base.scheme()
             && url.host_str() == self.base.host_str()
             && url.port_or_known_default() == self.base.port_or_known_default()
+    }
+
+    /// Waits until the registry may be asked again. Who it sends us on to has no part in its budget.
+    ///
+    /// # Errors
+    /// `Cancelled`.
+    pub(super) async fn wait_for_budget(&self, url: &Url, job: &Job) -> Result<()> {
+        match &self.budget {
+            Some(budget) if self.owns(url) => budget.wait(&self.registry, job).await,
+            _ => Ok(()),
+        }
     }
 
     /// Sends a request with at most a small body, and waits for the head of the answer.

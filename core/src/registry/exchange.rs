@@ -126,7 +126,7 @@ impl RegistryClient {
         // "Never send credentials to another host": an upload may go on elsewhere.
         let own = endpoint.owns(&request.url);
         let header = if own { authenticator.header(endpoint, scope, job).await? } else { None };
-        let mut response = send(request, header.as_ref()).await?;
+        let mut response = send(request, header.as_ref(), job).await?;
         // A host that the registry has sent us on to may not ask who we are.
         let own = own && endpoint.owns(response.url());
         if own && response.status() == StatusCode::UNAUTHORIZED {
@@ -134,7 +134,7 @@ impl RegistryClient {
             let next =
                 authenticator.header_after_refusal(endpoint, scope, refused, response.headers(), job).await?;
             if next.is_some() {
-                response = send(request, next.as_ref()).await?;
+                response = send(request, next.as_ref(), job).await?;
             }
         }
         tracing::debug!(method = %request.method, url = %shown(&request.url), status = response.status().as_u16());
@@ -183,7 +183,12 @@ pub(super) enum Answer {
     Refused(Refusal),
 }
 
-async fn send(request: &Request<'_>, authorization: Option<&HeaderValue>) -> Result<Response, Failure> {
+async fn send(
+    request: &Request<'_>,
+    authorization: Option<&HeaderValue>,
+    job: &Job,
+) -> Result<Response, Failure> {
+    request.endpoint.wait_for_budget(&request.url, job).await?;
     let mut headers = request.headers.clone();
     if let Some(authorization) = authorization {
         headers.insert(AUTHORIZATION, authorization.clone());

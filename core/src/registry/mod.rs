@@ -16,6 +16,7 @@
 //! Source: OCI distribution-spec, and what registries do beyond it (each noted where it matters).
 
 mod authentication;
+mod budget;
 mod challenge;
 mod download;
 mod endpoint;

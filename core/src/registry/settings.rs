@@ -35,6 +35,9 @@ pub struct RegistrySettings {
     /// Larger ones are sent in pieces of this size. Default: 16 MiB: some front ends refuse
     /// requests over 100 MB.
     pub piece_bytes: u64,
+    /// How many requests a minute a registry gets that has no [`HostSettings::requests_per_minute`]; 0 for
+    /// no limit. Default: no limit, but 100 for Docker Hub, which asks for that.
+    pub requests_per_minute: Option<u32>,
 }
 
 impl Default for RegistrySettings {
@@ -50,6 +53,7 @@ impl Default for RegistrySettings {
             concurrency: 4,
             whole_limit_bytes: 64 << 20,
             piece_bytes: 16 << 20,
+            requests_per_minute: None,
         }
     }
 }
@@ -72,6 +76,8 @@ pub struct HostSettings {
     /// Hosts that are asked first when something is fetched, never when something is sent:
     /// `mirror.gcr.io`, or with a scheme `http://10.0.0.7:5000`.
     pub mirrors: Vec<String>,
+    /// How many requests it gets within a minute; 0 for no limit.
+    pub requests_per_minute: Option<u32>,
 }
 
 impl HostSettings {
