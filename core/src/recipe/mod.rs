@@ -4,10 +4,20 @@
 //! Here are the names: every hash and tag that agent platforms look their images up by.
 
 pub mod agent_server;
+mod build_folder;
+mod definition;
 pub mod openhands;
+mod recipes;
+mod render;
 mod short_hash;
 mod tree_hash;
 
+pub use build_folder::{AddedLines, BuildFolder};
+pub use definition::{
+    ConfigFile, HashTags, HashedTags, LockFile, Mode, Recipe, RenderInput, Scheme, SourceTree, TagValues,
+    Tags, Template,
+};
+pub use recipes::Recipes;
 pub use short_hash::short_hash;
 pub use tree_hash::tree_hash;
 
