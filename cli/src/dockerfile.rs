@@ -1,12 +1,9 @@
 //! Finds the Dockerfile that the user means, and reads it.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
-use windlass_core::context::Context;
-use windlass_core::error::ResultExt;
-use windlass_core::request::DockerfileSource;
+use windlass_core::request::{DockerfileSource, read_dockerfile};
 use windlass_core::{Error, ErrorKind, Result};
 
 /// The name where none is given.
@@ -15,15 +12,18 @@ const DEFAULT: &str = "Dockerfile";
 /// Names under which people keep a Dockerfile.
 const NEAR: &[&str] = &["Dockerfile", "dockerfile", "Containerfile", "containerfile"];
 
-/// More is no Dockerfile.
-const LIMIT_BYTES: u64 = 16 << 20;
-
 /// Finds the file: an absolute path as it is; a relative one in the current directory if it
-/// exists there, else in the context; none at all is `Dockerfile` in the context.
+/// exists there, else in the context; none at all is `Dockerfile` in the context. `option` is what it was
+/// typed with, for messages.
 ///
 /// # Errors
 /// `InvalidInput` if it does not exist: names where it was looked for, and similar names that do.
-pub(crate) fn locate(context: &Path, typed: Option<&Path>, current_dir: &Path) -> Result<PathBuf> {
+pub(crate) fn locate(
+    option: &str,
+    context: &Path,
+    typed: Option<&Path>,
+    current_dir: &Path,
+) -> Result<PathBuf> {
     let exists = |path: &Path| current_dir.join(path).exists();
     let tried = match typed {
         Some(typed) if typed.is_absolute() => vec![typed.to_owned()],
@@ -32,11 +32,17 @@ pub(crate) fn locate(context: &Path, typed: Option<&Path>, current_dir: &Path) -
     };
     match tried.iter().find(|path| exists(path)) {
         Some(found) => Ok(found.clone()),
-        None => Err(missing(context, typed, &tried, current_dir)),
+        None => Err(missing(option, context, typed, &tried, current_dir)),
     }
 }
 
-fn missing(context: &Path, typed: Option<&Path>, tried: &[PathBuf], current_dir: &Path) -> Error {
+fn missing(
+    option: &str,
+    context: &Path,
+    typed: Option<&Path>,
+    tried: &[PathBuf],
+    current_dir: &Path,
+) -> Error {
     let mut places: Vec<String> = tried.iter().map(|path| format!("`{}`", path.display())).collect();
     places.dedup();
     let mut error = Error::new(ErrorKind::InvalidInput, format!("no Dockerfile at {}", places.join(" or ")));
@@ -51,10 +57,10 @@ fn missing(context: &Path, typed: Option<&Path>, tried: &[PathBuf], current_dir:
     near.truncate(3);
     for name in near {
         let path = if directory == Path::new(".") { name.into() } else { directory.join(name) };
-        error = error.with_hint(format!("there is `{0}`: use it with `--file {0}`", path.display()));
+        error = error.with_hint(format!("there is `{0}`: use it with `{option} {0}`", path.display()));
     }
     if error.hints().is_empty() {
-        error.with_hint("name the Dockerfile with `--file`; `-` reads it from stdin")
+        error.with_hint(format!("name the Dockerfile with `{option}`; `-` reads it from stdin"))
     } else {
         error
     }
@@ -84,48 +90,13 @@ fn similar(directory: &Path, typed: Option<&Path>) -> Vec<String> {
 /// `Cancelled`; `InvalidInput` if it is far too large; `ContextUnreadable`.
 pub(crate) async fn read_stdin(cancel: &CancellationToken) -> Result<DockerfileSource> {
     // The thread cannot be stopped: it ends with the process.
-    let reading = tokio::task::spawn_blocking(|| read_all(std::io::stdin().lock(), "from stdin"));
+    let reading = tokio::task::spawn_blocking(|| read_dockerfile(std::io::stdin().lock(), "from stdin"));
     let content = tokio::select! {
         biased;
         () = cancel.cancelled() => return Err(Error::cancelled()),
         read = reading => read.unwrap_or_else(|_| Err(Error::cancelled()))?,
     };
-    Ok(DockerfileSource { shown: "-".into(), path: None, in_context: None, content: content.into() })
-}
-
-/// Reads the Dockerfile at a path, as the user would name it.
-///
-/// # Errors
-/// `InvalidInput` if it is a directory or far too large; `ContextUnreadable` if it cannot be read.
-pub(crate) fn read(shown: &Path, context: &Context, current_dir: &Path) -> Result<DockerfileSource> {
-    let path = current_dir.join(shown);
-    let name = format!("`{}`", shown.display());
-    if path.is_dir() {
-        return Err(Error::new(ErrorKind::InvalidInput, format!("the Dockerfile {name} is a directory")));
-    }
-    let file = std::fs::File::open(&path)
-        .or_error(ErrorKind::ContextUnreadable, || format!("could not read the Dockerfile {name}"))?;
-    Ok(DockerfileSource {
-        shown: shown.to_owned(),
-        in_context: context.place_of(&path),
-        content: read_all(file, &name)?.into(),
-        path: Some(path),
-    })
-}
-
-fn read_all(reader: impl Read, name: &str) -> Result<Vec<u8>> {
-    let mut content = Vec::new();
-    reader
-        .take(LIMIT_BYTES + 1)
-        .read_to_end(&mut content)
-        .or_error(ErrorKind::ContextUnreadable, || format!("could not read the Dockerfile {name}"))?;
-    if content.len() as u64 > LIMIT_BYTES {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("the Dockerfile {name} is larger than 16 MiB"),
-        ));
-    }
-    Ok(content)
+    Ok(DockerfileSource { shown: "-".into(), path: None, in_context: None, content })
 }
 
 #[cfg(test)]
@@ -146,7 +117,7 @@ mod tests {
     fn looks_here_first_then_in_the_context() {
         let directory = tree(&["app/Dockerfile", "app/deploy/Dockerfile", "other.Dockerfile", "app/own"]);
         let locate = |context: &str, typed: Option<&str>| {
-            locate(Path::new(context), typed.map(Path::new), directory.path())
+            locate("--file", Path::new(context), typed.map(Path::new), directory.path())
                 .map(|path| path.display().to_string())
         };
         for (context, typed, found) in [
@@ -165,10 +136,11 @@ mod tests {
     #[test]
     fn a_missing_one_names_what_was_tried_and_what_is_there() {
         let directory = tree(&["app/dockerfile", "app/Dockerfile.dev.dockerignore"]);
-        let error = locate(Path::new("app"), None, directory.path()).expect_err("missing");
+        let error = locate("--file", Path::new("app"), None, directory.path()).expect_err("missing");
         assert_eq!(error.message(), "no Dockerfile at `app/Dockerfile`");
         assert_eq!(error.hints(), ["there is `app/dockerfile`: use it with `--file app/dockerfile`"]);
-        let error = locate(Path::new("app"), Some(Path::new("x")), directory.path()).expect_err("missing");
+        let typed = Some(Path::new("x"));
+        let error = locate("--dockerfile", Path::new("app"), typed, directory.path()).expect_err("missing");
         assert_eq!(error.message(), "no Dockerfile at `x` or `app/x`");
     }
 }

@@ -51,6 +51,16 @@ pub(crate) async fn tree(
     file: Option<&Path>,
     session: &Session<'_>,
 ) -> Result<(Context, DockerfileSource)> {
+    tree_by("--file", context, file, session).await
+}
+
+/// The same for a command whose Dockerfile is named by another option.
+pub(crate) async fn tree_by(
+    option: &str,
+    context: &Path,
+    file: Option<&Path>,
+    session: &Session<'_>,
+) -> Result<(Context, DockerfileSource)> {
     let current_dir = &session.program.surroundings.current_dir;
     check_context(context, file)?;
     let settings = context_settings(&session.settings.context);
@@ -60,9 +70,9 @@ pub(crate) async fn tree(
     if file == Some(Path::new("-")) {
         return Ok((bare, dockerfile::read_stdin(&session.program.cancel).await?));
     }
-    let shown = dockerfile::locate(context, file, current_dir)?;
+    let shown = dockerfile::locate(option, context, file, current_dir)?;
     let context = Context::from_dir(&root, Some(&current_dir.join(&shown)), &settings)?;
-    let dockerfile = dockerfile::read(&shown, &context, current_dir)?;
+    let dockerfile = DockerfileSource::read(&shown, &current_dir.join(&shown), &context)?;
     Ok((context, dockerfile))
 }
 
@@ -147,59 +157,8 @@ fn build_contexts(typed: &[String], current_dir: &Path) -> Result<BTreeMap<Strin
     let pairs = pairs("--build-context", typed, None)?;
     pairs
         .into_iter()
-        .map(|(name, source)| Ok((name.clone(), named_context(&name, &source, current_dir)?)))
+        .map(|(name, source)| Ok((name.clone(), NamedContext::parse(&name, &source, current_dir)?)))
         .collect()
-}
-
-fn named_context(name: &str, source: &str, current_dir: &Path) -> Result<NamedContext> {
-    if let Some(reference) = source.strip_prefix("docker-image://") {
-        return Ok(NamedContext::Image(reference.parse()?));
-    }
-    if let Some(layout) = source.strip_prefix("oci-layout://") {
-        let (directory, tag, digest) = split_layout(layout)?;
-        if !current_dir.join(directory).is_dir() {
-            return Err(no_directory(name, directory));
-        }
-        let digest = digest.map(str::parse).transpose()?;
-        return Ok(NamedContext::OciLayout {
-            directory: directory.into(),
-            tag: tag.map(str::to_owned),
-            digest,
-        });
-    }
-    // What else has a scheme (`target:`, `https://`, `git@host:`) only buildx reads.
-    if source.contains("://") || source.starts_with("target:") || source.starts_with("git@") {
-        return Ok(NamedContext::Other(source.to_owned()));
-    }
-    if !current_dir.join(source).is_dir() {
-        return Err(no_directory(name, source));
-    }
-    Ok(NamedContext::Directory(source.into()))
-}
-
-fn no_directory(name: &str, directory: &str) -> Error {
-    let message = format!("the directory `{directory}` of the named context `{name}` does not exist");
-    Error::new(ErrorKind::InvalidInput, message).with_hint(
-        "a named context is a directory, `docker-image://REFERENCE` or `oci-layout://DIR[:TAG][@DIGEST]`",
-    )
-}
-
-/// `DIR[:TAG][@DIGEST]`. A colon before the last slash belongs to the directory.
-pub(crate) fn split_layout(text: &str) -> Result<(&str, Option<&str>, Option<&str>)> {
-    let (rest, digest) = match text.rsplit_once('@') {
-        Some((rest, digest)) if digest.contains(':') => (rest, Some(digest)),
-        _ => (text, None),
-    };
-    let name_start = rest.rfind('/').map_or(0, |slash| slash + 1);
-    let (directory, tag) = match rest[name_start..].find(':') {
-        Some(colon) => (&rest[..name_start + colon], Some(&rest[name_start + colon + 1..])),
-        None => (rest, None),
-    };
-    if directory.is_empty() || tag == Some("") {
-        return Err(Error::new(ErrorKind::InvalidInput, format!("invalid OCI layout `{text}`"))
-            .with_hint("it is `DIR`, `DIR:TAG` or `DIR@DIGEST`"));
-    }
-    Ok((directory, tag, digest))
 }
 
 /// `--output`, `--push` and `--load` together, as buildx reads them.
@@ -278,39 +237,6 @@ mod tests {
         }
         assert!(outputs(&args(&["-o", "type=oci,dest=a", "-o", "type=docker,dest=a"])).is_err());
         assert!(outputs(&args(&["-o", "-", "-o", "type=oci,dest=-"])).is_err());
-    }
-
-    #[test]
-    fn named_contexts_are_told_apart() {
-        let directory = tempfile::tempdir().expect("a directory");
-        std::fs::create_dir(directory.path().join("src")).expect("a directory");
-        let digest = format!("sha256:{}", "a".repeat(64));
-        let layout = |tag: Option<&str>, digest: Option<&str>| NamedContext::OciLayout {
-            directory: "src".into(),
-            tag: tag.map(str::to_owned),
-            digest: digest.map(|digest| digest.parse().expect("a digest")),
-        };
-        for (source, expected) in [
-            ("docker-image://alpine:3", NamedContext::Image("alpine:3".parse().expect("valid"))),
-            ("oci-layout://src", layout(None, None)),
-            ("oci-layout://src:v1", layout(Some("v1"), None)),
-            (&format!("oci-layout://src@{digest}"), layout(None, Some(&digest))),
-            (&format!("oci-layout://src:v1@{digest}"), layout(Some("v1"), Some(&digest))),
-            ("src", NamedContext::Directory("src".into())),
-            ("target:base", NamedContext::Other("target:base".into())),
-            ("https://example.com/a.git", NamedContext::Other("https://example.com/a.git".into())),
-        ] {
-            assert_eq!(named_context("base", source, directory.path()).expect(source), expected);
-        }
-        for source in [
-            "absent",
-            "oci-layout://absent",
-            "oci-layout://",
-            "docker-image://A",
-            "oci-layout://src@sha256:1",
-        ] {
-            assert!(named_context("base", source, directory.path()).is_err(), "{source}");
-        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What is asked of a backend, and what it gives back.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -9,6 +10,7 @@ use serde::Serialize;
 use crate::backend::Feature;
 use crate::context::{Context, ContextPath};
 use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::output::{Output, OutputKind};
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -59,6 +61,56 @@ pub struct DockerfileSource {
     pub content: Bytes,
 }
 
+/// More is no Dockerfile.
+const DOCKERFILE_LIMIT_BYTES: u64 = 16 << 20;
+
+impl DockerfileSource {
+    /// Reads a Dockerfile on disk. `shown` is how the user names it. Blocking.
+    ///
+    /// # Errors
+    /// `InvalidInput` if it is missing, a directory or far too large; `ContextUnreadable` if it cannot be
+    /// read.
+    pub fn read(shown: &Path, path: &Path, context: &Context) -> Result<Self> {
+        let name = format!("`{}`", shown.display());
+        let refuse = |what: &str| Err(Error::new(ErrorKind::InvalidInput, format!("{what} {name}")));
+        match path.metadata() {
+            Ok(metadata) if metadata.is_dir() => {
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    format!("the Dockerfile {name} is a directory"),
+                ));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return refuse("no Dockerfile at"),
+            _ => {}
+        }
+        let file = std::fs::File::open(path)
+            .or_error(ErrorKind::ContextUnreadable, || format!("could not read the Dockerfile {name}"))?;
+        Ok(Self {
+            shown: shown.to_owned(),
+            in_context: context.place_of(path),
+            content: read_dockerfile(file, &name)?,
+            path: Some(path.to_owned()),
+        })
+    }
+}
+
+/// Reads the content of a Dockerfile. `name` is what messages call it.
+///
+/// # Errors
+/// `InvalidInput` if it is far too large; `ContextUnreadable` if it cannot be read.
+pub fn read_dockerfile(reader: impl Read, name: &str) -> Result<Bytes> {
+    let mut content = Vec::new();
+    reader
+        .take(DOCKERFILE_LIMIT_BYTES + 1)
+        .read_to_end(&mut content)
+        .or_error(ErrorKind::ContextUnreadable, || format!("could not read the Dockerfile {name}"))?;
+    if content.len() as u64 > DOCKERFILE_LIMIT_BYTES {
+        let message = format!("the Dockerfile {name} is larger than 16 MiB");
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    Ok(content.into())
+}
+
 /// What a named context is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -78,6 +130,63 @@ pub enum NamedContext {
     Directory(PathBuf),
     /// A stage of the Dockerfile, or something only buildx reads (`target:`, an URL of a repository).
     Other(String),
+}
+
+impl NamedContext {
+    /// Reads what a named context is, as `--build-context` has it: a directory, `docker-image://REF` or
+    /// `oci-layout://DIR[:TAG][@DIGEST]`. Relative directories start at `current_dir`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a directory that does not exist, and for what cannot be read.
+    pub fn parse(name: &str, source: &str, current_dir: &Path) -> Result<Self> {
+        if let Some(reference) = source.strip_prefix("docker-image://") {
+            return Ok(Self::Image(reference.parse()?));
+        }
+        if let Some(layout) = source.strip_prefix("oci-layout://") {
+            let (directory, tag, digest) = split_layout(layout)?;
+            if !current_dir.join(directory).is_dir() {
+                return Err(no_directory(name, directory));
+            }
+            let digest = digest.map(str::parse).transpose()?;
+            return Ok(Self::OciLayout { directory: directory.into(), tag: tag.map(str::to_owned), digest });
+        }
+        // What else has a scheme (`target:`, `https://`, `git@host:`) only buildx reads.
+        if source.contains("://") || source.starts_with("target:") || source.starts_with("git@") {
+            return Ok(Self::Other(source.to_owned()));
+        }
+        if !current_dir.join(source).is_dir() {
+            return Err(no_directory(name, source));
+        }
+        Ok(Self::Directory(source.into()))
+    }
+}
+
+fn no_directory(name: &str, directory: &str) -> Error {
+    let message = format!("the directory `{directory}` of the named context `{name}` does not exist");
+    Error::new(ErrorKind::InvalidInput, message).with_hint(
+        "a named context is a directory, `docker-image://REFERENCE` or `oci-layout://DIR[:TAG][@DIGEST]`",
+    )
+}
+
+/// `DIR[:TAG][@DIGEST]` of an OCI layout. A colon before the last slash belongs to the directory.
+///
+/// # Errors
+/// `InvalidInput` for an empty directory or tag.
+pub fn split_layout(text: &str) -> Result<(&str, Option<&str>, Option<&str>)> {
+    let (rest, digest) = match text.rsplit_once('@') {
+        Some((rest, digest)) if digest.contains(':') => (rest, Some(digest)),
+        _ => (text, None),
+    };
+    let name_start = rest.rfind('/').map_or(0, |slash| slash + 1);
+    let (directory, tag) = match rest[name_start..].find(':') {
+        Some(colon) => (&rest[..name_start + colon], Some(&rest[name_start + colon + 1..])),
+        None => (rest, None),
+    };
+    if directory.is_empty() || tag == Some("") {
+        return Err(Error::new(ErrorKind::InvalidInput, format!("invalid OCI layout `{text}`"))
+            .with_hint("it is `DIR`, `DIR:TAG` or `DIR@DIGEST`"));
+    }
+    Ok((directory, tag, digest))
 }
 
 /// An option that is passed on as it was typed.
@@ -165,4 +274,42 @@ pub struct BuiltImage {
     pub written: Vec<PathBuf>,
     /// What the builder tells beyond this, in buildx's keys (`containerimage.digest`, …).
     pub metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn named_contexts_are_told_apart() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(directory.path().join("src")).expect("a directory");
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let layout = |tag: Option<&str>, digest: Option<&str>| NamedContext::OciLayout {
+            directory: "src".into(),
+            tag: tag.map(str::to_owned),
+            digest: digest.map(|digest| digest.parse().expect("a digest")),
+        };
+        for (source, expected) in [
+            ("docker-image://alpine:3", NamedContext::Image("alpine:3".parse().expect("valid"))),
+            ("oci-layout://src", layout(None, None)),
+            ("oci-layout://src:v1", layout(Some("v1"), None)),
+            (&format!("oci-layout://src@{digest}"), layout(None, Some(&digest))),
+            (&format!("oci-layout://src:v1@{digest}"), layout(Some("v1"), Some(&digest))),
+            ("src", NamedContext::Directory("src".into())),
+            ("target:base", NamedContext::Other("target:base".into())),
+            ("https://example.com/a.git", NamedContext::Other("https://example.com/a.git".into())),
+        ] {
+            assert_eq!(NamedContext::parse("base", source, directory.path()).expect(source), expected);
+        }
+        for source in [
+            "absent",
+            "oci-layout://absent",
+            "oci-layout://",
+            "docker-image://A",
+            "oci-layout://src@sha256:1",
+        ] {
+            assert!(NamedContext::parse("base", source, directory.path()).is_err(), "{source}");
+        }
+    }
 }

@@ -6,10 +6,10 @@ use windlass_core::error::Result;
 use windlass_core::image::{Descriptor, ImageSource, ImageStore, NamedImage};
 use windlass_core::platform::Platform;
 use windlass_core::reference::Reference;
+use windlass_core::request::split_layout;
 use windlass_core::{Error, ErrorKind};
 
 use super::resolve;
-use crate::request::split_layout;
 use crate::session::Session;
 
 /// Reads a source. A path is what has a prefix that says so, begins with `/`, `./` or `../`, or is
