@@ -240,12 +240,15 @@ pub struct Capabilities {
     /// See [`Capabilities::building_what_is_listed`].
     #[serde(skip)]
     pub builds_what_is_listed: bool,
+    /// See [`Capabilities::giving_one_name`].
+    #[serde(skip)]
+    pub one_name: bool,
 }
 
 impl Capabilities {
     /// Makes the set of these features.
     pub fn of(features: impl IntoIterator<Item = Feature>) -> Self {
-        Self { features: features.into_iter().collect(), builds_what_is_listed: false }
+        Self { features: features.into_iter().collect(), builds_what_is_listed: false, one_name: false }
     }
 
     /// Promises that a build has the entries that [`crate::context::Context::list_once`] gives for the
@@ -254,6 +257,12 @@ impl Capabilities {
     #[must_use]
     pub fn building_what_is_listed(self) -> Self {
         Self { builds_what_is_listed: true, ..self }
+    }
+
+    /// Says that a build gives its image one name: a request with several is refused.
+    #[must_use]
+    pub fn giving_one_name(self) -> Self {
+        Self { one_name: true, ..self }
     }
 
     /// Says whether the backend has a feature.

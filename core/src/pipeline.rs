@@ -21,6 +21,7 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::request::BuildRequest;
 
+mod first_available;
 mod naming;
 mod remote;
 mod report;

@@ -5,10 +5,16 @@
 
 pub mod agent_server;
 mod build_folder;
+mod decide;
 mod definition;
+mod git;
+mod inputs;
+mod names;
 pub mod openhands;
+mod options;
 mod recipes;
 mod render;
+mod runtime;
 mod short_hash;
 mod tree_hash;
 
@@ -17,7 +23,12 @@ pub use definition::{
     ConfigFile, HashTags, HashedTags, LockFile, Mode, Recipe, RenderInput, Scheme, SourceTree, TagValues,
     Tags, Template,
 };
+pub use decide::{Answer, Decision, Existence, Inquiry, Question, decide};
+pub use git::{Checkout, checkout};
+pub use names::{RepositoryFrom, RuntimeNames, RuntimeTags, runtime_names};
+pub use options::RuntimeOptions;
 pub use recipes::Recipes;
+pub use runtime::{RuntimePlan, RuntimeReport, build_runtime, plan_runtime};
 pub use short_hash::short_hash;
 pub use tree_hash::tree_hash;
 

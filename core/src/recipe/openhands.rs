@@ -11,35 +11,38 @@ const SLUG_LIMIT: usize = 96;
 const REPOSITORY_LIMIT: usize = 32;
 const REPOSITORY_KEPT: usize = 24;
 
-fn md5_hex(parts: &[&[u8]]) -> String {
-    let mut md5 = Md5::new();
-    parts.iter().for_each(|part| md5.update(part));
+fn hex(md5: Md5) -> String {
     md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The md5 of some bytes as [`short_hash`].
-fn short(parts: &[&[u8]]) -> String {
-    short_hash(&md5_hex(parts)).unwrap_or_default()
+fn md5_hex(bytes: impl AsRef<[u8]>) -> String {
+    hex(Md5::new_with_prefix(bytes))
 }
 
-/// What the dependencies of a runtime image hang on.
-#[derive(Clone, Copy, Debug)]
-pub struct LockInput<'a> {
-    /// The base image, as it is typed.
-    pub base_image: &'a str,
-    /// Whether a browser is installed.
-    pub browser: bool,
-    /// The content of `pyproject.toml`.
-    pub project: &'a [u8],
-    /// The content of `poetry.lock`.
-    pub lock: &'a [u8],
-}
+/// The lock hash: a hash of what the dependencies of a runtime image hang on.
+#[derive(Clone, Debug)]
+pub struct LockHash(Md5);
 
-impl LockInput<'_> {
-    /// The lock hash.
-    pub fn hash(&self) -> String {
-        let browser: &[u8] = if self.browser { b"" } else { b"False" };
-        short(&[self.base_image.as_bytes(), browser, self.project, self.lock])
+impl LockHash {
+    /// Begins with the base image, as it is typed, and whether a browser is installed. Then come the bytes
+    /// of the lock files in their order, in pieces of any size.
+    pub fn new(base_image: &str, browser: bool) -> Self {
+        let mut md5 = Md5::new();
+        md5.update(base_image);
+        if !browser {
+            md5.update("False");
+        }
+        Self(md5)
+    }
+
+    /// Adds bytes of a lock file.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash.
+    pub fn finish(self) -> String {
+        short_hash(&hex(self.0)).unwrap_or_default()
     }
 }
 
@@ -76,13 +79,18 @@ impl RuntimeTags {
 
 /// The extension of tags for inputs that the hashes leave out, by their canonical JSON.
 pub fn extension(canonical_json: &str) -> String {
-    let hash = short(&[canonical_json.as_bytes()]);
+    let hash = short_hash(&md5_hex(canonical_json)).unwrap_or_default();
     format!("_x{}", hash.get(..8).unwrap_or(&hash))
 }
 
-/// A base image in the versioned tag.
+/// A base image in the versioned tag. A digest is shortened, and stands in place of the tag.
 pub fn versioned_slug(base_image: &str) -> String {
-    let slug = base_image.replace('/', "_s_").replace(':', "_t_").to_lowercase();
+    let image = TypedImage::new(base_image);
+    let spelled = match image.short_digest() {
+        Some(digits) => format!("{}:sha256-{digits}", image.repository),
+        None => base_image.to_owned(),
+    };
+    let slug = spelled.replace('/', "_s_").replace(':', "_t_").to_lowercase();
     last_characters(&slug, SLUG_LIMIT).to_owned()
 }
 
@@ -104,13 +112,13 @@ pub fn generic_image(version: &str, runtime_repository: &str, base_image: &str) 
     let mut repository = image.repository.to_owned();
     if repository.chars().count() > REPOSITORY_LIMIT {
         let end = last_characters(&repository, REPOSITORY_KEPT);
-        let hash = md5_hex(&[repository[..repository.len() - end.len()].as_bytes()]);
+        let hash = md5_hex(&repository[..repository.len() - end.len()]);
         repository = format!("{}_{end}", &hash[..8]);
     }
-    let repository = repository.replace(['/'], "_s_").replace(':', "_t_");
+    let repository = repository.replace('/', "_s_").replace(':', "_t_");
     let whole = format!("oh_v{version}_image_{repository}_tag_{tag}");
     let whole = match whole.len() > TAG_LIMIT {
-        true => format!("oh_v{version}_image_{}", md5_hex(&[whole.as_bytes()])),
+        true => format!("oh_v{version}_image_{}", md5_hex(&whole)),
         false => whole,
     };
     Ok((runtime_repository.to_owned(), checked_tag(whole)?))
@@ -123,6 +131,12 @@ mod tests {
     const R: &str = "ghcr.io/openhands/runtime";
     const PYTHON: &str = "nikolaik/python-nodejs:python3.12-nodejs22";
 
+    fn lock_hash(base_image: &str, browser: bool, files: [&[u8]; 2]) -> String {
+        let mut hash = LockHash::new(base_image, browser);
+        files.iter().for_each(|file| hash.update(file));
+        hash.finish()
+    }
+
     #[test]
     fn lock_hashes_are_those_of_the_original() {
         let project = b"[tool.poetry]\nname = \"demo\"\nversion = \"1.0.0\"\n";
@@ -132,16 +146,16 @@ mod tests {
             (PYTHON, true, "4f0wwkpcf6jxnacl"),
             (PYTHON, false, "uqapc9tcafhz7dsr"),
         ] {
-            let input = LockInput { base_image, browser, project, lock: b"# lock\n" };
-            assert_eq!(input.hash(), hash, "{base_image} {browser}");
+            assert_eq!(
+                lock_hash(base_image, browser, [project, b"# lock\n"]),
+                hash,
+                "{base_image} {browser}"
+            );
         }
         for (browser, hash) in [(true, "y30qicsghn63hkb8"), (false, "3irxziledg1zx8pn")] {
-            let mock = b"mock-data";
-            let input = LockInput { base_image: "some_base_image", browser, project: mock, lock: mock };
-            assert_eq!(input.hash(), hash);
+            assert_eq!(lock_hash("some_base_image", browser, [b"mock-data"; 2]), hash);
         }
-        let input = LockInput { base_image: "debian:11", browser: true, project, lock: b"# pkg lock\n" };
-        assert_eq!(input.hash(), "c5c6hsuz8ie6w2um");
+        assert_eq!(lock_hash("debian:11", true, [project, b"# pkg lock\n"]), "c5c6hsuz8ie6w2um");
     }
 
     #[test]
@@ -166,6 +180,10 @@ mod tests {
             ("localhost:5000/a/b:c", "localhost_t_5000_s_a_s_b_t_c".to_owned()),
             (&long, format!("{}_s_image-name_t_tag-1.2.3", "x".repeat(71))),
             (&format!("b{}", "a".repeat(96)), "a".repeat(96)),
+            (
+                &format!("a/b:1@sha256:{}", "0123456789abcdef".repeat(4)),
+                "a_s_b_t_sha256-0123456789ab".to_owned(),
+            ),
         ] {
             assert_eq!(versioned_slug(base), slug);
         }
