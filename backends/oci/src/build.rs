@@ -196,9 +196,10 @@ pub(crate) fn plan(oci: &Oci, request: &BuildRequest) -> Result<Vec<PlannedActio
             }
             for instruction in stage.instructions.iter().filter(|_| !resolved.replaced) {
                 let verb = match instruction.kind {
-                    InstructionKind::Add(_) | InstructionKind::Copy(_) | InstructionKind::Workdir(_) => {
-                        "layer"
-                    }
+                    InstructionKind::Add(_)
+                    | InstructionKind::Copy(_)
+                    | InstructionKind::Run(_)
+                    | InstructionKind::Workdir(_) => "layer",
                     _ => "config",
                 };
                 add(verb, without_credentials(&instruction.text), on(&stage.label()));

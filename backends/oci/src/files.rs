@@ -10,9 +10,10 @@ use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::platform::Platform;
 use windlass_core::request::NamedContext;
 
+use crate::change::Change;
 use crate::instructions::{self, Expanded, Origin};
-use crate::layer::Change;
 use crate::owner::{Owner, OwnerSpec};
+use crate::removal::Removal;
 use crate::stage::Stage;
 use crate::stages::Interpreter;
 use crate::tree::{Content, NodeKind, Stream, Tree};
@@ -105,6 +106,62 @@ impl Interpreter<'_> {
         self.change(index, name, work).await
     }
 
+    /// Removes files: in the layer of the linked COPY below (`joins`) where that can be, else in one of its
+    /// own.
+    pub(super) async fn remove(
+        &self,
+        index: usize,
+        mut stage: Stage,
+        removal: Removal,
+        joins: bool,
+        name: String,
+    ) -> Result<Stage> {
+        let created_by = removal.created_by(&stage);
+        let waiting = removal.waiting(&stage, stage.config.history.len(), name.clone());
+        if let Some(waiting) = waiting.filter(|_| joins) {
+            let step = self.jobs[index].events.step(name);
+            step.log("goes into the layer of the next COPY");
+            step.done();
+            stage.record(created_by);
+            stage.waiting.push(waiting);
+            return Ok(stage);
+        }
+        let stage = self.remove_what_waits(index, stage).await?;
+        self.remove_now(index, stage, removal, created_by, name).await
+    }
+
+    async fn remove_now(
+        &self,
+        index: usize,
+        mut stage: Stage,
+        removal: Removal,
+        created_by: String,
+        name: String,
+    ) -> Result<Stage> {
+        self.read_tree(&mut stage, &self.jobs[index]).await?;
+        let mtime = self.workshop.epoch();
+        let work = move |_: &Job| {
+            let mut tree = stage.tree.take().expect("it was read before");
+            let working_dir = &stage.config.config.working_dir;
+            let touched = removal.apply(Arc::make_mut(&mut tree), working_dir, mtime)?;
+            Ok((stage, Some(Change { tree, touched, created_by, whole: true })))
+        };
+        Box::pin(self.change(index, name, work)).await
+    }
+
+    /// Removes what was to be removed in the layer of a COPY that does not replace it.
+    async fn remove_what_waits(&self, index: usize, mut stage: Stage) -> Result<Stage> {
+        for waiting in std::mem::take(&mut stage.waiting) {
+            let created_by = waiting.removal.created_by(&stage);
+            stage = self.remove_now(index, stage, waiting.removal, created_by, waiting.name).await?;
+            // Its history entry stands there already, as one without a layer.
+            if let Some(entry) = stage.config.history.pop() {
+                stage.config.history[waiting.history] = entry;
+            }
+        }
+        Ok(stage)
+    }
+
     /// Changes the files of a stage, and adds the layer of it: one step of the build.
     async fn change(
         &self,
@@ -116,7 +173,14 @@ impl Interpreter<'_> {
         let step = Arc::new(job.events.step(name));
         let make = async {
             let (mut stage, change) = job.blocking(work).await?;
-            let Some(change) = change else { return Ok((stage, false)) };
+            let Some(mut change) = change else { return Ok((stage, false)) };
+            if !stage.waiting.is_empty() {
+                match change.hiding(&stage.waiting, self.workshop.epoch()) {
+                    Some(touched) => change.touched = touched,
+                    None => stage = self.remove_what_waits(index, stage).await?,
+                }
+                stage.waiting.clear();
+            }
             let (created_by, whole) = (change.created_by.clone(), change.whole);
             let exported = self.exported.contains(&index);
             let made = self.workshop.layer(change, exported, self.bases, &step, job).await?;

@@ -13,43 +13,9 @@ use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::events::{Step, Unit};
 use windlass_core::image::{LayerShape, MemberContent, media_type};
 
+use crate::change::Touched;
 use crate::sources::{ListedContext, Sources};
 use crate::tree::{Content, Node, NodeKind, Stream, Tree, file_name, parent};
-
-/// The paths that an instruction changed in a tree.
-///
-/// Each carries the number of the copy that it belongs to: files that are hard links of each other at
-/// their source are so in the layer if one copy took both, as with `cp -a`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Touched {
-    paths: BTreeMap<Vec<u8>, u32>,
-    copy: u32,
-}
-
-impl Touched {
-    /// Begins the next copy.
-    pub(crate) fn begin_copy(&mut self) {
-        self.copy += 1;
-    }
-
-    /// Notes a path of the current copy.
-    pub(crate) fn insert(&mut self, path: Vec<u8>) {
-        self.paths.insert(path, self.copy);
-    }
-}
-
-/// What an instruction did to the files of its stage.
-#[derive(Clone, Debug)]
-pub(crate) struct Change {
-    /// The files after it.
-    pub(crate) tree: Arc<Tree>,
-    /// Those that it changed.
-    pub(crate) touched: Touched,
-    /// The history entry.
-    pub(crate) created_by: String,
-    /// The tree is that of the stage; with `--link` it only has what the instruction made.
-    pub(crate) whole: bool,
-}
 
 /// A layer in the order in which it is written: the touched paths, with their parents as every layer
 /// has them.
@@ -84,7 +50,7 @@ impl Plan {
     pub(crate) fn of(tree: &Tree, touched: &Touched) -> Result<Self> {
         let mut paths = touched.paths.clone();
         let mut last: &[u8] = b"";
-        for path in touched.paths.keys() {
+        for path in touched.paths.keys().chain(touched.whiteouts.keys()) {
             let mut above = parent(path);
             // Neighbours have the same parents.
             if std::mem::replace(&mut last, above) == above {
@@ -98,8 +64,12 @@ impl Plan {
         // The root has no name of its own in a layer.
         paths.remove(&b""[..]);
         let mut plan = Self::default();
+        let mut whiteouts = touched.whiteouts.iter().peekable();
         let mut first: HashMap<(u32, Content), Vec<u8>> = HashMap::with_capacity(paths.len());
         for (path, copy) in paths {
+            while let Some((whiteout, mtime)) = whiteouts.next_if(|(whiteout, _)| **whiteout < path) {
+                plan.plain.push((whiteout.clone(), whiteout_node(*mtime)));
+            }
             if file_name(&path).starts_with(b".wh.") {
                 return Err(reserved_name(&path));
             }
@@ -119,6 +89,7 @@ impl Plan {
                 }
             }
         }
+        plan.plain.extend(whiteouts.map(|(path, mtime)| (path.clone(), whiteout_node(*mtime))));
         Ok(plan)
     }
 
@@ -284,6 +255,13 @@ impl Plan {
             }
         }
     }
+}
+
+/// What stands in a layer for something that is hidden: an empty file, whose content nobody asks for.
+fn whiteout_node(mtime: i64) -> Node {
+    let content = Content::Entry { context: usize::MAX, entry: usize::MAX };
+    let kind = NodeKind::File { size_bytes: 0, content };
+    Node { kind, mode: 0, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
 }
 
 /// The file of a context that a node is read from, unless it is empty.

@@ -4,13 +4,14 @@
 //! the result into a store on disk, a registry, or a file. It needs nothing but a directory to
 //! write to, and a registry where a base image or the result is there.
 //!
-//! What it cannot do is run programs: a Dockerfile whose target needs RUN is refused before any
-//! work. Only git is called, for ADD of a repository.
+//! What it cannot do is run programs: a Dockerfile whose target needs a RUN is refused before any
+//! work, unless all that it runs is `rm`, which needs no program: `removal.rs`. Only git is called, for
+//! ADD of a repository.
 //!
 //! In reading order: `backend.rs` is the protocol; `build.rs` is a build from top to bottom;
 //! `stages.rs` interprets stages, `files.rs` those of their instructions that need files, `instructions/` has one file an instruction; `copy/` is what COPY
-//! and ADD share; `layer.rs` says what is in a layer and `making.rs` makes it, unless it
-//! was made before; `base.rs` finds base images, `deliver.rs` brings the
+//! and ADD share; `change.rs` is what an instruction did, `layer.rs` says what is in the layer of it and
+//! `making.rs` makes that, unless it was made before; `base.rs` finds base images, `deliver.rs` brings the
 //! result to its place.
 
 mod ahead;
@@ -18,6 +19,7 @@ mod assemble;
 mod backend;
 mod base;
 mod build;
+mod change;
 mod check;
 mod config;
 mod copy;
@@ -34,6 +36,7 @@ mod outputs;
 mod owner;
 mod preflight;
 mod remote;
+mod removal;
 mod rewrite;
 mod schedule;
 mod sources;
@@ -58,7 +61,7 @@ pub const TYPE: &str = "oci";
 pub fn backend_type() -> BackendType {
     BackendType {
         name: TYPE,
-        summary: "embedded builder: no daemon; everything but RUN",
+        summary: "embedded builder: no daemon; everything but RUN of programs",
         capabilities,
         factory: backend::create,
     }

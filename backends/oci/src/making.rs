@@ -14,7 +14,8 @@ use windlass_core::registry::BlobSink;
 
 use crate::ahead::Ahead;
 use crate::base::Bases;
-use crate::layer::{self, Change, Plan, ReadEntry};
+use crate::change::Change;
+use crate::layer::{self, Plan, ReadEntry};
 use crate::stage::Layer;
 use crate::tree::Tree;
 use crate::workshop::Workshop;

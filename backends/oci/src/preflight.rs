@@ -7,11 +7,12 @@ use windlass_core::request::{BuildRequest, NamedContext};
 
 use crate::instructions;
 use crate::mode::ModeChange;
+use crate::removal::{Removal, is_root};
 
 /// Checks everything that the target needs, as far as the Dockerfile alone says it.
 ///
 /// # Errors
-/// `Unsupported` for RUN and for flags this backend does not know; `InvalidDockerfile`
+/// `Unsupported` for a RUN that needs a process, and for flags this backend does not know; `InvalidDockerfile`
 /// for what no backend would build.
 pub(crate) fn check(dockerfile: &Dockerfile, plan: &StagePlan, request: &BuildRequest) -> Result<()> {
     for (stage, resolved) in dockerfile.stages.iter().zip(&plan.stages) {
@@ -24,10 +25,17 @@ pub(crate) fn check(dockerfile: &Dockerfile, plan: &StagePlan, request: &BuildRe
             return Err(no_image(name, other).with_source_line(dockerfile.source.line(stage.location)));
         }
         if !resolved.replaced {
-            stage
-                .instructions
-                .iter()
-                .try_for_each(|instruction| check_instruction(dockerfile, instruction))?;
+            let mut user = None;
+            for instruction in &stage.instructions {
+                check_instruction(dockerfile, instruction)?;
+                match &instruction.kind {
+                    InstructionKind::User(name) => user = Some(name).filter(|name| !name.contains('$')),
+                    InstructionKind::Run(_) if user.is_some_and(|user| !is_root(user)) => {
+                        return Err(instructions::run_refusal(&dockerfile.source, instruction));
+                    }
+                    _ => {}
+                }
+            }
         }
     }
     Ok(())
@@ -39,7 +47,9 @@ pub(crate) fn check(dockerfile: &Dockerfile, plan: &StagePlan, request: &BuildRe
 /// As [`check`].
 pub(crate) fn check_instruction(dockerfile: &Dockerfile, instruction: &Instruction) -> Result<()> {
     let refusal = match &instruction.kind {
-        InstructionKind::Run(_) => return Err(instructions::run_refusal(&dockerfile.source, instruction)),
+        InstructionKind::Run(run) if Removal::parse(run).is_none() => {
+            return Err(instructions::run_refusal(&dockerfile.source, instruction));
+        }
         InstructionKind::Copy(copy) => check_copy(copy, false),
         InstructionKind::Add(copy) => check_copy(copy, true),
         _ => None,

@@ -9,6 +9,7 @@ use windlass_core::error::{Error, ErrorKind, Result};
 use windlass_core::image::{Descriptor, History, ImageConfig};
 use windlass_core::platform::Platform;
 
+use crate::removal::Waiting;
 use crate::tree::Tree;
 
 /// What BuildKit writes beside each history entry of a Dockerfile.
@@ -43,6 +44,10 @@ pub(crate) struct Stage {
     pub(crate) has_cmd: bool,
     /// The time of history entries, RFC 3339.
     pub(crate) created: String,
+    /// The names of the arguments that were declared, in their order.
+    pub(crate) arguments: Vec<String>,
+    /// Removals that belong into the layer of the next instruction.
+    pub(crate) waiting: Vec<Waiting>,
 }
 
 impl Stage {
@@ -61,6 +66,8 @@ impl Stage {
             platform,
             has_cmd: false,
             created,
+            arguments: Vec::new(),
+            waiting: Vec::new(),
         };
         let container = &mut stage.config.config;
         if !container.env.iter().any(|pair| pair.starts_with("PATH=")) {
@@ -84,7 +91,7 @@ impl Stage {
 
     /// Starts a stage on this one. ONBUILD triggers were taken out before, and are not inherited.
     pub(crate) fn child(&self) -> Self {
-        let mut child = Self { has_cmd: false, ..self.clone() };
+        let mut child = Self { has_cmd: false, arguments: Vec::new(), ..self.clone() };
         child.config.config.on_build.clear();
         child
     }

@@ -18,6 +18,7 @@ use crate::ahead::Ahead;
 use crate::base::Bases;
 use crate::instructions::{self, Expanded, Origin};
 use crate::preflight;
+use crate::removal::{Removal, is_root};
 use crate::schedule::{self, OnceEach, Waits};
 use crate::stage::Stage;
 use crate::workshop::Workshop;
@@ -199,7 +200,8 @@ impl<'a> Interpreter<'a> {
             let onbuild = if position < triggered { "ONBUILD " } else { "" };
             let name =
                 format!("[{label} {number}/{total}] {onbuild}{}", without_credentials(&instruction.text));
-            stage = Box::pin(self.instruction(index, stage, instruction, name))
+            let below = &instructions[position + 1..];
+            stage = Box::pin(self.instruction(index, stage, instruction, below, name))
                 .await
                 .map_err(|error| locate(dockerfile, instruction.location, error))?;
         }
@@ -277,6 +279,7 @@ impl<'a> Interpreter<'a> {
         index: usize,
         mut stage: Stage,
         instruction: &Instruction,
+        below: &[Instruction],
         name: String,
     ) -> Result<Stage> {
         self.jobs[index].check()?;
@@ -294,6 +297,13 @@ impl<'a> Interpreter<'a> {
                 self.copy(index, stage, copy, true, instruction.location, name).await?
             }
             InstructionKind::Workdir(path) => self.workdir(index, stage, path, name).await?,
+            InstructionKind::Run(run) => match Removal::parse(run) {
+                // Who programs run as may come from the base.
+                Some(removal) if is_root(&stage.config.config.user) => {
+                    self.remove(index, stage, removal, is_before_a_linked_copy(below), name).await?
+                }
+                _ => return Err(instructions::run_refusal(&self.dockerfile.source, instruction)),
+            },
             _ => return Err(instructions::run_refusal(&self.dockerfile.source, instruction)),
         };
         for layer in &stage.layers[layers..] {
@@ -312,6 +322,18 @@ fn makes_files(instruction: &InstructionKind) -> bool {
             | InstructionKind::Run(_)
             | InstructionKind::Workdir(_)
     )
+}
+
+/// Says whether the next instruction that makes files, removals aside, is a COPY whose layer knows nothing of
+/// those below.
+fn is_before_a_linked_copy(below: &[Instruction]) -> bool {
+    let makes = |instruction: &&Instruction| {
+        makes_files(&instruction.kind) && !matches!(instruction.kind, InstructionKind::Run(_))
+    };
+    match below.iter().find(makes).map(|instruction| &instruction.kind) {
+        Some(InstructionKind::Copy(copy) | InstructionKind::Add(copy)) => instructions::is_linked(copy),
+        _ => false,
+    }
 }
 
 /// Adds the line to an error that has none.

@@ -20,6 +20,7 @@ use windlass_core::request::{BuildRequest, BuiltImage, DockerfileSource, NamedCo
 use crate::{Oci, OciConfig};
 
 mod forms;
+mod removals;
 mod reuse;
 mod sending;
 

@@ -66,6 +66,14 @@ impl<C: Clone> Tree<C> {
         self.nodes.get_mut(path)
     }
 
+    /// Takes a node away, with all that is below it.
+    pub fn remove(&mut self, path: &[u8]) {
+        self.remove_below(path);
+        if !path.is_empty() {
+            self.nodes.remove(path);
+        }
+    }
+
     fn remove_below(&mut self, path: &[u8]) {
         let below: Vec<Vec<u8>> = self.below(path).map(|(path, _)| path.to_vec()).collect();
         for path in below {
@@ -138,14 +146,19 @@ impl<C: Clone> Tree<C> {
         for (entry, position) in layer.members.iter().zip(0..) {
             let name = file_name(&entry.path);
             if name == OPAQUE {
-                let directory = self.resolve(parent(&entry.path))?;
-                self.remove_below(&directory);
+                let directory = self.resolve_parent(parent(&entry.path))?;
+                // A link that the layer replaces by a directory leads nowhere any more.
+                if self.get(&directory).is_some_and(Node::is_directory) {
+                    self.remove_below(&directory);
+                } else if !layer.members.iter().any(|member| is_directory(member, parent(&entry.path))) {
+                    let directory = self.resolve(&directory)?;
+                    self.remove_below(&directory);
+                }
             } else if let Some(hidden) = name.strip_prefix(WHITEOUT) {
                 let path = self.resolve_parent(&join(parent(&entry.path), hidden))?;
                 // `.wh.` alone would hide the directory itself; as containerd does, it hides nothing.
                 if !hidden.is_empty() && !matches!(hidden, b"." | b"..") {
-                    self.remove_below(&path);
-                    self.nodes.remove(&path);
+                    self.remove(&path);
                 }
             } else {
                 additions.push((entry, position));
@@ -213,6 +226,10 @@ pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
         (_, true) => directory.to_vec(),
         _ => [directory, b"/", name].concat(),
     }
+}
+
+fn is_directory(member: &TarEntry, path: &[u8]) -> bool {
+    member.path == path && member.kind == TarKind::Directory
 }
 
 /// The directory that a path is in.

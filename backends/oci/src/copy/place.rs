@@ -8,7 +8,7 @@ use windlass_core::context::{ContextPath, IgnoreRules};
 use windlass_core::error::{Error, ErrorKind, Result};
 
 use super::select::clean;
-use crate::layer::Touched;
+use crate::change::Touched;
 use crate::mode::ModeChange;
 use crate::owner::Owner;
 use crate::sources::Sources;

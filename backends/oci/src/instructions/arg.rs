@@ -24,6 +24,7 @@ pub(super) fn apply(
             (None, None) => global.get(&argument.name).cloned(),
         };
         created_by.push_str(&format!(" {}", argument.name));
+        stage.arguments.push(argument.name.clone());
         if let Some(value) = value {
             created_by.push_str(&format!("={value}"));
             stage.variables.insert(argument.name.clone(), value);

@@ -11,8 +11,8 @@ use windlass_core::dockerfile::{Copy, Expander, RemoteSource, without_credential
 use windlass_core::error::{Error, ErrorKind, Result};
 
 use super::workdir::absolute;
+use crate::change::{Change, Touched};
 use crate::copy::{Pivoted, Placer, Settings, leads_out, select};
-use crate::layer::{Change, Touched};
 use crate::mode::ModeChange;
 use crate::owner::Owner;
 use crate::remote::{Fetched, Wanted};
@@ -43,7 +43,7 @@ pub(crate) struct Expanded {
     pub(crate) unpack: bool,
     /// Sources that are no paths are unpacked: only if `--unpack` says so.
     unpack_remote: bool,
-    /// `--link`: the layer is made without a look at the stage. As for BuildKit, `--chmod` undoes it.
+    /// `--link`: the layer is made without a look at the stage; see [`is_linked`].
     pub(crate) link: bool,
     /// The sources that are no paths, and how they are fetched.
     pub(crate) wanted: Vec<(String, Wanted)>,
@@ -94,7 +94,7 @@ impl Expanded {
             parents: copy.parents,
             unpack: copy.unpack.unwrap_or(add),
             unpack_remote: copy.unpack.unwrap_or(false),
-            link: copy.link && copy.chmod.is_none(),
+            link: is_linked(copy),
             wanted: Vec::new(),
             fetched: BTreeMap::new(),
         };
@@ -160,6 +160,12 @@ impl Expanded {
         let directory = self.destination.ends_with('/') || matches!(self.destination.as_str(), "" | ".");
         if directory && !place.ends_with('/') { format!("{place}/") } else { place }
     }
+}
+
+/// Says whether the layer of a COPY is made without a look at the stage. As for BuildKit, `--chmod` undoes
+/// `--link`.
+pub(crate) fn is_linked(copy: &Copy) -> bool {
+    copy.link && copy.chmod.is_none()
 }
 
 /// The sources that are no paths.

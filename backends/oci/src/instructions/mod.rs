@@ -1,5 +1,6 @@
 //! The instructions, one file each. [`apply_to_config`] does those that change nothing but the image
-//! config; COPY, ADD and WORKDIR need files, and RUN a container.
+//! config; COPY, ADD and WORKDIR need files, and so does a RUN that removes some; any other RUN needs a
+//! container.
 
 mod arg;
 mod command;
@@ -21,9 +22,9 @@ use std::collections::BTreeMap;
 use windlass_core::dockerfile::{Expander, InstructionKind};
 use windlass_core::error::Result;
 
-pub(crate) use copy::{Expanded, Origin, apply as copy, remote_sources};
+pub(crate) use copy::{Expanded, Origin, apply as copy, is_linked, remote_sources};
 pub(crate) use run::refusal as run_refusal;
-pub(crate) use workdir::apply as workdir;
+pub(crate) use workdir::{absolute, apply as workdir};
 
 use crate::stage::Stage;
 

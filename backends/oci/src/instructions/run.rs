@@ -1,5 +1,6 @@
-//! RUN: its place. A program needs namespaces and mounts, which this backend has not; so a
-//! Dockerfile whose target needs RUN is refused before any work.
+//! RUN. A program needs namespaces and mounts, which this backend has not; so a Dockerfile whose
+//! target needs one is refused before any work. What needs no program is to remove files: `RUN ["rm",
+//! "-rf", "--", "/srv/app"]` means the same everywhere, and [`crate::removal`] does it.
 
 use windlass_core::backend::Feature;
 use windlass_core::dockerfile::{Instruction, Source};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use windlass_core::backend::Job;
 use windlass_core::error::Result;
 
+use crate::change::{Change, Touched};
 use crate::copy::{Placer, Settings};
-use crate::layer::{Change, Touched};
 use crate::owner::Owner;
 use crate::stage::Stage;
 use crate::workshop::Workshop;
@@ -37,7 +37,7 @@ pub(crate) fn apply(
 }
 
 /// Joins a path to the directory so far, and cleans it.
-pub(super) fn absolute(current: &str, path: &str) -> String {
+pub(crate) fn absolute(current: &str, path: &str) -> String {
     let joined = if path.starts_with('/') { path.to_owned() } else { format!("{current}/{path}") };
     let mut parts: Vec<&str> = Vec::new();
     for part in joined.split('/') {
