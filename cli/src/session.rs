@@ -151,12 +151,13 @@ fn as_cancelled(error: Error) -> Error {
     }
 }
 
-/// The same error, about the remote build that another is about.
+/// The same error, about the remote build that another is about, with what is known of it.
 fn of_the_build(error: Error, other: &Error) -> Error {
-    match other.build() {
-        Some(id) => error.with_build(id),
-        None => error,
-    }
+    let Some(id) = other.build() else { return error };
+    let error = error.with_build(id);
+    let known = |name: &str| error.details().iter().any(|(known, _)| *known == name);
+    let new: Vec<_> = other.details().iter().filter(|(name, _)| !known(name)).cloned().collect();
+    new.into_iter().fold(error, |error, (name, value)| error.with_detail(name, value))
 }
 
 fn as_timed_out(error: Error, limit: Duration) -> Error {

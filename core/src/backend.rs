@@ -240,6 +240,9 @@ pub struct Capabilities {
     /// See [`Capabilities::building_what_is_listed`].
     #[serde(skip)]
     pub builds_what_is_listed: bool,
+    /// See [`Capabilities::finding_nothing`].
+    #[serde(skip)]
+    pub finds_nothing: bool,
     /// See [`Capabilities::giving_one_name`].
     #[serde(skip)]
     pub one_name: bool,
@@ -248,7 +251,12 @@ pub struct Capabilities {
 impl Capabilities {
     /// Makes the set of these features.
     pub fn of(features: impl IntoIterator<Item = Feature>) -> Self {
-        Self { features: features.into_iter().collect(), builds_what_is_listed: false, one_name: false }
+        Self {
+            features: features.into_iter().collect(),
+            builds_what_is_listed: false,
+            finds_nothing: false,
+            one_name: false,
+        }
     }
 
     /// Promises that a build has the entries that [`crate::context::Context::list_once`] gives for the
@@ -257,6 +265,13 @@ impl Capabilities {
     #[must_use]
     pub fn building_what_is_listed(self) -> Self {
         Self { builds_what_is_listed: true, ..self }
+    }
+
+    /// Says that nobody can ask the backend whether an image exists: [`Backend::find`] finds none, and who
+    /// waits for a build need not hear that it was looked for.
+    #[must_use]
+    pub fn finding_nothing(self) -> Self {
+        Self { finds_nothing: true, ..self }
     }
 
     /// Says that a build gives its image one name: a request with several is refused.

@@ -172,7 +172,18 @@ impl Pipeline {
             Some(reference) if looked_for => backend.find(reference, FindScope::Store, job).await?,
             _ => None,
         };
-        let actions = backend.plan(&wanted.request, job).await.map_err(|e| self.name_able(e, backend))?;
+        let mut actions = match (backend.remote(), &wanted.fingerprint_reference) {
+            (Some(remote), Some(reference))
+                if is_findable(&wanted.request) && may_reuse(&wanted.request, options) =>
+            {
+                remote.planned_find(reference)?
+            }
+            _ => Vec::new(),
+        };
+        let build = backend.plan(&wanted.request, job).await.map_err(|e| self.name_able(e, backend))?;
+        // What is asked for only once.
+        let new: Vec<_> = build.into_iter().filter(|action| !actions.contains(action)).collect();
+        actions.extend(new);
         Ok(BuildPlan {
             backend: backend.name().to_owned(),
             passed_over: Vec::new(),

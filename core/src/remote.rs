@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::backend::Job;
+use crate::backend::{Job, PlannedAction};
 use crate::image::{Descriptor, ImageStore};
 use crate::reference::Reference;
 use crate::request::{BuildRequest, BuiltImage};
@@ -51,6 +51,13 @@ pub trait RemoteBuilds: Send + Sync {
     /// `Unsupported` where images get into that registry by builds alone.
     async fn registry_names(&self, names: &[Reference], job: &Job) -> Result<Vec<Reference>>;
 
+    /// The calls that [`Backend::find`](crate::backend::Backend::find) makes to ask for an image, as they are
+    /// sent, in order. Asks nobody.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a reference that cannot be asked for.
+    fn planned_find(&self, reference: &Reference) -> Result<Vec<PlannedAction>>;
+
     /// Asks once how a build is.
     ///
     /// # Errors
@@ -67,7 +74,7 @@ pub trait RemoteBuilds: Send + Sync {
     /// them and none at the end. Lost logs are an error here and nowhere else.
     ///
     /// # Errors
-    /// `Unsupported` where the service keeps none.
+    /// `NotFound` where the service keeps none.
     async fn logs(
         &self,
         build: &RemoteBuild,
@@ -200,6 +207,17 @@ impl RemoteState {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// What became of a build in this state, for messages: `has succeeded`, `was cancelled`, `is running`.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Waiting => "is waiting",
+            Self::Running => "is running",
+            Self::Succeeded => "has succeeded",
+            Self::Failed => "has failed",
+            Self::Cancelled => "was cancelled",
         }
     }
 }

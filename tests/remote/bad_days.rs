@@ -302,8 +302,14 @@ fn alone(rig: &Rig) -> Vec<Trial> {
             let program = case.start(&["build", "-t", "agent:1"], &[])?;
             wait_until("it is followed", || case.service.calls("build_status").len() > 1)?;
             let outcome = windlass_tests::place::interrupt(program)?;
-            outcome
-                .refused(130, &["error: cancelled", "build id: build-1", "`windlass builds attach build-1`"])
+            outcome.refused(
+                130,
+                &[
+                    "error: cancelled",
+                    "build id: build-1",
+                    "`windlass builds attach build-1 --backend runtime-api`",
+                ],
+            )
         }),
         rig.trial("bad_days::ctrl_c_while_uploading_just_stops", stalled, |case| {
             case.place.write("noise", noise(40 << 20))?;
@@ -331,8 +337,14 @@ fn alone(rig: &Rig) -> Vec<Trial> {
         }),
         rig.trial("bad_days::the_users_limit_stops_the_waiting", waits, |case| {
             let outcome = case.run(&["build", "-t", "agent:1", "--timeout", "500ms"])?;
-            outcome
-                .refused(4, &["stopped after", "build id: build-1", "`windlass builds attach build-1`"])?;
+            outcome.refused(
+                4,
+                &[
+                    "stopped after",
+                    "build id: build-1",
+                    "`windlass builds attach build-1 --backend runtime-api`",
+                ],
+            )?;
             same("sent", case.service.calls("build").len(), 1)
         }),
         rig.trial("bad_days::nobody_listens", Habits::default, |case| {
@@ -340,7 +352,7 @@ fn alone(rig: &Rig) -> Vec<Trial> {
                 &["build", "-t", "agent:1"],
                 &[("RUNTIME_API_URL", "http://127.0.0.1:1"), ("RUNTIME_API_KEY", "x")],
             )?;
-            outcome.refused(3, &["could not reach `127.0.0.1:1`"])
+            outcome.refused(3, &["could not reach `127.0.0.1:1`", "hint: check the address"])
         }),
     ]
 }

@@ -225,6 +225,30 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
             same("secret", plan.contains(windlass_tests::service::runtime_api::API_KEY), false)?;
             same("requests", case.service.lines().len(), 0)
         }),
+        rig.trial("forms::a_dry_run_asks_for_the_image_where_the_build_would", plain, |case| {
+            let paths = |line: &[&str]| {
+                let outcome = case.run(&[&["build", "--dry-run"][..], line].concat())?;
+                let calls =
+                    outcome.good()?.split_whitespace().filter(|word| word.starts_with(case.service.url()));
+                let path = |call: &str| call[case.service.url().len()..].split('?').next().map(str::to_owned);
+                Ok::<_, Failed>(calls.filter_map(path).collect::<Vec<_>>().join(" "))
+            };
+            let asks = "/registry_prefix /image_exists /build /build_status";
+            same("untagged", paths(&[])?.as_str(), asks)?;
+            same("reuse", paths(&["-t", "agent:1", "--reuse"])?.as_str(), asks)?;
+            let sends = "/registry_prefix /build /build_status";
+            same("tagged", paths(&["-t", "agent:1"])?.as_str(), sends)?;
+            same("anew", paths(&["--force-rebuild"])?.as_str(), sends)?;
+            same("requests", case.service.lines().len(), 0)?;
+            // It is what a build does.
+            case.run(&["build"])?.good()?;
+            let first: Vec<String> = case.service.lines().into_iter().take(3).collect();
+            for (line, call) in first.iter().zip(["GET /registry_prefix", "GET /image_exists", "POST /build"])
+            {
+                same(call, line.starts_with(call), true)?;
+            }
+            Ok(())
+        }),
         rig.trial("forms::a_dry_run_shows_what_would_be_sent", plain, |case| {
             let line = ["build", "--dry-run", "-t", "agent:1", "-t", "agent:2"];
             let outcome = case.run_set(&line, &["registry-prefix=r.example.com/x", "upload=spool"])?;

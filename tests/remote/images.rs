@@ -7,7 +7,7 @@ use flate2::write::GzEncoder;
 use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 use windlass_tests::place::Outcome;
-use windlass_tests::service::runtime_api::{Asked, Field, Habits, Reaction, document};
+use windlass_tests::service::runtime_api::{Asked, Field, Habits, Reaction, Upload, document};
 use windlass_tests::service::{from_environment, variables};
 
 use crate::rig::{Rig, same};
@@ -18,6 +18,16 @@ fn the_second_never_ends() -> Habits {
         false => Reaction::Normal,
     };
     Habits { script: Box::new(script), ..Habits::default() }
+}
+
+/// It refuses the first, and takes the second for a context.
+fn takes_no_images() -> Habits {
+    let script = |asked: &Asked| match (asked.call.as_str(), asked.before) {
+        ("build", 0) => Reaction::Answer(document(415, json!({ "error": "no images here" }))),
+        _ => Reaction::Normal,
+    };
+    let builder = Box::new(|_: &Upload| Err("no Dockerfile".to_owned()));
+    Habits { script: Box::new(script), builder, ..Habits::default() }
 }
 
 fn no_prefix() -> Habits {
@@ -184,7 +194,13 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
             let line = ["image", "push", "app:1", "agent:1", "--to", "runtime-api"];
             case.run_set(&[&line[..], &["--timeout", "60m"]].concat(), &["build-timeout=1ms"])?.good()?;
             let outcome = case.run_set(&line, &["build-timeout=1ms"])?;
-            outcome.refused(4, &["the build `build-2` has not ended", "`windlass builds attach build-2`"])
+            outcome.refused(
+                4,
+                &[
+                    "the build `build-2` has not ended",
+                    "`windlass builds attach build-2 --backend runtime-api`",
+                ],
+            )
         }),
         rig.trial("images::by_the_registry_needs_one", no_prefix, |case| {
             case.run(&["build", "-b", "oci", "-t", "app:1"])?.good()?;
@@ -195,8 +211,18 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
         }),
         by_registry(rig),
         from_the_engine(rig),
+        rig.trial("images::a_service_that_takes_none", takes_no_images, |case| {
+            case.run(&["build", "-b", "oci", "-t", "app:1"])?.good()?;
+            let line = ["image", "push", "app:1", "agent:1", "--to", "runtime-api"];
+            for says in ["no images here", "no Dockerfile"] {
+                case.run(&line)?.refused(1, &[says, "`--via registry`"])?;
+            }
+            Ok(())
+        }),
         rig.trial("images::what_is_not_there", Habits::default, |case| {
             let to = ["--to", "runtime-api"];
+            let nobody = case.run(&["image", "push", "absent:1", "--to", "nosuch"])?;
+            nobody.refused(2, &["unknown backend `nosuch`", "chosen by: `--to` says so"])?;
             case.run(&[&["image", "push", "absent:1"][..], &to].concat())?
                 .refused(1, &["is not in the local store"])?;
             case.run(&["image", "push", "absent:1", "--to", "oci"])?

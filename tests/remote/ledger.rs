@@ -2,7 +2,7 @@
 
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
-use windlass_tests::place::wait_until;
+use windlass_tests::place::{Outcome, wait_until};
 use windlass_tests::service::runtime_api::{API_KEY, Habits};
 
 use crate::rig::{Case, Rig, same};
@@ -62,6 +62,47 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
             },
         ),
         rig.trial(
+            "ledger::a_build_that_was_cancelled_there",
+            || Habits {
+                builder: Box::new(|_| Err("by an operator".to_owned())),
+                ends: ["SUCCESS", "CANCELLED"],
+                ..Habits::default()
+            },
+            |case| {
+                let says = ["the build of `registry.example.com/team/agent:1` was cancelled on", "operator"];
+                case.build(&[])?.refused(1, &says)?;
+                let status = json(case, &["builds", "status", "build-1"])?;
+                same("state", (&status["state"], &status["error"]), (&"cancelled".into(), &Value::Null))?;
+                let attached = case.run(&["builds", "attach", "build-1"])?;
+                attached.refused(1, &["the build `build-1` was cancelled"])
+            },
+        ),
+        rig.trial(
+            "ledger::a_build_that_failed_names_its_dockerfile",
+            || Habits { builder: Box::new(|_| Err("Dockerfile:2: no".to_owned())), ..Habits::default() },
+            |case| {
+                case.place.write("Df.bad", "FROM scratch\nNO\n")?;
+                let outcome = case.run(&["build", "-t", "agent:1", "-f", "Df.bad"])?;
+                outcome.refused(1, &["Dockerfile:2: no", "dockerfile: Df.bad"])
+            },
+        ),
+        rig.trial(
+            "ledger::a_limit_of_0_is_none",
+            || Habits { words: vec!["RUNNING"; 10], ..Habits::default() },
+            |case| {
+                let line = ["build", "-t", "agent:1", "--timeout"];
+                let options = ["build-timeout=1ms"];
+                case.run_set(&[&line[..], &["0"]].concat(), &options)?.good()?;
+                case.run_set(&[&line[..], &["soon"]].concat(), &options)?.refused(2, &["0 is for ever"])
+            },
+        ),
+        rig.trial("ledger::the_id_is_not_lost_with_stdout", Habits::default, |case| {
+            let mut command = case.place.command(&["build", "-t", "agent:1", "--detach", "-q"])?;
+            let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
+            let outcome = Outcome::of(command.envs(case.variables()).stdout(full).output()?);
+            outcome.refused(1, &["could not write to stdout", "build id: build-1"])
+        }),
+        rig.trial(
             "ledger::logs_where_the_service_keeps_them",
             || Habits { logs: Some("one\ntwo \u{1b}[31mred\u{1b}[0m\n".to_owned()), ..Habits::default() },
             |case| {
@@ -71,7 +112,8 @@ pub(crate) fn trials(rig: &Rig) -> Vec<Trial> {
         ),
         rig.trial("ledger::what_the_service_cannot_do", Habits::default, |case| {
             case.run(&["build", "-t", "agent:1", "--detach"])?.good()?;
-            case.run(&["builds", "logs", "build-1"])?.refused(2, &["keeps no log"])?;
+            case.run(&["builds", "logs", "build-1"])?
+                .refused(1, &["keeps no log", "builds status build-1"])?;
             case.run(&["builds", "cancel", "build-1"])?.refused(2, &["no call that cancels"])
         }),
         rig.trial("ledger::builds_from_elsewhere_and_of_another_service", Habits::default, |case| {

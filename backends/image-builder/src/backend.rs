@@ -165,7 +165,7 @@ impl ImageBuilder {
 
 /// The error of a build that has ended before it could be stopped.
 fn ended_already(id: &BuildId, state: RemoteState, image: Option<String>) -> Error {
-    let message = format!("the build `{id}` has {} already", state.name());
+    let message = format!("the build `{id}` {} already", state.in_words());
     let error = Error::new(ErrorKind::UnexpectedAnswer, message).with_end(state);
     match image {
         Some(image) => error.with_detail("image", image),
@@ -270,6 +270,11 @@ impl RemoteBuilds for ImageBuilder {
             .with_hint("build on it: a Dockerfile of one line, `FROM IMAGE`"))
     }
 
+    /// There is no call for it.
+    fn planned_find(&self, _: &Reference) -> Result<Vec<PlannedAction>> {
+        Ok(Vec::new())
+    }
+
     async fn status(&self, build: &RemoteBuild, job: &Job) -> Result<RemoteStatus> {
         status::status(&self.client, &build.id, job).await
     }
@@ -317,7 +322,10 @@ impl RemoteBuilds for ImageBuilder {
                     );
                     return Err(Error::new(ErrorKind::UnexpectedAnswer, message)
                         .with_source(refusal.in_words())
-                        .with_hint(format!("try again in a while: `windlass builds cancel {id}`")));
+                        .with_hint(format!(
+                            "try again in a while: `windlass builds cancel {id} --backend {}`",
+                            self.name
+                        )));
                 }
                 None => {
                     let pause = async {

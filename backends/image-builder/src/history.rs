@@ -5,6 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 /// So many events are remembered, two bytes each. A log that begins with the same ones is the same log:
 /// what was shown after them is told by its number alone.
 const REMEMBERED: usize = 256 * 1024;
+/// So many events in a row that are those of the beginning are no accident.
+const CERTAIN: u64 = 64;
 
 /// What was shown of a log.
 #[derive(Debug, Default)]
@@ -22,6 +24,16 @@ pub(crate) struct Reading {
     /// What comes now is new.
     live: bool,
     began: bool,
+    /// By their ids these are new, by their words they are the beginning once more: ids and data.
+    held: Vec<(String, String)>,
+    doubtful: bool,
+}
+
+impl Reading {
+    /// What was held back when the server ended the log: all that it had to tell.
+    pub(crate) fn into_held(self) -> Vec<String> {
+        self.held.into_iter().map(|(_, data)| data).collect()
+    }
 }
 
 impl History {
@@ -30,31 +42,64 @@ impl History {
         &self.last_id
     }
 
-    /// Takes the next event of a reading, and says whether it was not shown yet. Where the log is not the
-    /// one that was read before, everything from there on is new.
-    pub(crate) fn is_new(&mut self, reading: &mut Reading, data: &str, id: &str) -> bool {
+    /// Takes the next event of a reading. If it was not shown yet, gives what was held back before it, which is
+    /// to be shown first; `None` if it is not to be shown, or not now. Where the log is not the one that was read
+    /// before, everything from there on is new.
+    pub(crate) fn take(&mut self, reading: &mut Reading, data: &str, id: &str) -> Option<Vec<String>> {
         if reading.live && self.hashes.len() == REMEMBERED {
             self.note(id, None);
-            return true;
+            return Some(Vec::new());
         }
         let hash = hash(data);
         if !std::mem::replace(&mut reading.began, true) && self.goes_on(id) {
             // The server went on where we were; some give the last event once more.
-            reading.live = true;
             if id == self.last_id && self.remembers(self.count - 1, hash) {
-                return false;
+                reading.live = true;
+                return None;
             }
+            // Or it has new ids for every connection, and began from the beginning.
+            reading.doubtful = self.remembers(0, hash) && !follows(&self.last_id, id);
+            reading.live = !reading.doubtful;
+        }
+        if reading.doubtful {
+            return self.hold(reading, data, id, hash);
         }
         if !reading.live {
             if reading.at < self.count && self.remembers(reading.at, hash) {
                 reading.at += 1;
-                return false;
+                return None;
             }
             reading.live = true;
             self.forget_after(reading.at);
         }
         self.note(id, Some(hash));
-        true
+        Some(Vec::new())
+    }
+
+    /// Holds an event back until it is clear whether the log was begun anew. To show a line twice is better
+    /// than to lose one: lines that are all the same say nothing.
+    fn hold(&mut self, reading: &mut Reading, data: &str, id: &str, hash: u16) -> Option<Vec<String>> {
+        let same = self.remembers(reading.at, hash);
+        if same {
+            reading.at += 1;
+            if reading.at < self.count.min(CERTAIN) {
+                reading.held.push((id.to_owned(), data.to_owned()));
+                return None;
+            }
+        }
+        reading.doubtful = false;
+        let end = usize::try_from(reading.at).unwrap_or(usize::MAX);
+        let known = self.hashes.get(..end).unwrap_or_default();
+        let held = std::mem::take(&mut reading.held);
+        if same && known.iter().any(|known| Some(known) != self.hashes.first()) {
+            return None;
+        }
+        reading.live = true;
+        for (id, data) in &held {
+            self.note(id, Some(self::hash(data)));
+        }
+        self.note(id, Some(hash));
+        Some(held.into_iter().map(|(_, data)| data).collect())
     }
 
     fn note(&mut self, id: &str, hash: Option<u16>) {
@@ -86,6 +131,12 @@ impl History {
     }
 }
 
+/// Says whether an id is the number after another, which no server gives that begins anew.
+fn follows(last: &str, id: &str) -> bool {
+    let number = |text: &str| text.parse::<u64>().ok();
+    number(last).and_then(|last| last.checked_add(1)).is_some_and(|next| number(id) == Some(next))
+}
+
 fn hash(data: &str) -> u16 {
     let mut hasher = DefaultHasher::new();
     data.hash(&mut hasher);
@@ -101,8 +152,15 @@ mod tests {
     fn read(history: &mut History, events: &[&str]) -> Vec<String> {
         let mut reading = Reading::default();
         let events = events.iter().map(|event| event.split_once(':').unwrap_or(("", event)));
-        let new = events.filter(|(id, data)| history.is_new(&mut reading, data, id));
-        new.map(|(_, data)| data.to_owned()).collect()
+        let mut new = Vec::new();
+        for (id, data) in events {
+            if let Some(held) = history.take(&mut reading, data, id) {
+                new.extend(held);
+                new.push(data.to_owned());
+            }
+        }
+        new.extend(reading.into_held());
+        new
     }
 
     #[test]
@@ -134,6 +192,34 @@ mod tests {
         assert_eq!(read(&mut history, &["4:b", "5:c"]), ["c"]);
         // From the beginning after all.
         assert_eq!(read(&mut history, &["1:a", "2:b", "3:a", "4:b", "5:c", "6:d"]), ["d"]);
+    }
+
+    #[test]
+    fn ids_that_are_new_with_each_connection_show_nothing_twice() {
+        let mut history = History::default();
+        assert_eq!(read(&mut history, &["x1:a", "x2:b", "x3:c"]), ["a", "b", "c"]);
+        assert_eq!(read(&mut history, &["y1:a", "y2:b", "y3:c", "y4:d"]), ["d"]);
+        assert_eq!(read(&mut history, &["z1:a", "z2:b", "z3:c", "z4:d", "z5:e", "z6:f"]), ["e", "f"]);
+        // A longer one than what makes it certain.
+        let lines: Vec<String> = (0..200).map(|number| format!("n{number}:{number}")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let mut history = History::default();
+        assert_eq!(read(&mut history, &lines[..150]).len(), 150);
+        let again: Vec<String> = lines.iter().map(|line| format!("m{line}")).collect();
+        let again: Vec<&str> = again.iter().map(String::as_str).collect();
+        assert_eq!(read(&mut history, &again).len(), 50);
+    }
+
+    #[test]
+    fn a_server_that_goes_on_with_words_of_the_beginning_loses_none() {
+        let mut history = History::default();
+        assert_eq!(read(&mut history, &["k:a", "f:b", "q:c"]), ["a", "b", "c"]);
+        assert_eq!(read(&mut history, &["w:a", "d:b", "e:x", "t:y"]), ["a", "b", "x", "y"]);
+        assert_eq!(read(&mut history, &["u:a"]), ["a"]);
+        // Lines that are all the same say nothing.
+        let mut history = History::default();
+        assert_eq!(read(&mut history, &["k:.", "f:."]), [".", "."]);
+        assert_eq!(read(&mut history, &["w:.", "d:.", "e:.", "t:x"]), [".", ".", ".", "x"]);
     }
 
     #[test]

@@ -53,6 +53,7 @@ fn capabilities() -> Capabilities {
         Feature::Store,
         Feature::Push,
     ])
+    .finding_nothing()
 }
 
 fn factory(setup: BackendSetup) -> Result<Arc<dyn Backend>> {

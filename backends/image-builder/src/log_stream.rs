@@ -97,7 +97,15 @@ impl Follower<'_> {
         loop {
             let piece = match self.next_piece(&mut pieces, stalled).await? {
                 Next::Piece(piece) => piece,
-                Next::Over => return Ok(End::Closed),
+                Next::Over => {
+                    for data in reading.into_held() {
+                        if let Some(ending) = self.pass(&data).await? {
+                            return Ok(End::Ended(ending.into()));
+                        }
+                    }
+                    self.lines.pass_on(self.line);
+                    return Ok(End::Closed);
+                }
                 Next::Broken(error) => return Ok(End::Broken { error, opened: true, retry_after: None }),
                 Next::Due => {
                     if let Some(ending) = self.look_again().await? {
@@ -108,25 +116,34 @@ impl Follower<'_> {
             };
             stream.feed(piece);
             while let Some(event) = stream.next_event() {
-                if !self.history.is_new(&mut reading, &event.data, event.id) {
-                    continue;
-                }
+                let Some(held) = self.history.take(&mut reading, &event.data, event.id) else { continue };
                 self.progressed = true;
-                let Some(claim) = Control::of(&event.data) else {
+                if held.is_empty() && Control::of(&event.data).is_none() {
                     self.lines.add(&event.data, self.line);
                     continue;
-                };
-                let data = event.data.into_owned();
-                self.lines.pass_on(self.line);
-                if let Some(ending) = self.weigh(claim).await? {
-                    return Ok(End::Ended(ending.into()));
                 }
-                self.lines.add(&data, self.line);
+                for data in held.into_iter().chain([event.data.into_owned()]) {
+                    if let Some(ending) = self.pass(&data).await? {
+                        return Ok(End::Ended(ending.into()));
+                    }
+                }
             }
             self.lines.pass_on(self.line);
             self.server_wait = stream.retry().or(self.server_wait);
             stalled = Instant::now() + silence;
         }
+    }
+
+    /// Passes on what one event says. What it says of the end of the build is held against the status.
+    async fn pass(&mut self, data: &str) -> Result<Option<Ending>> {
+        if let Some(claim) = Control::of(data) {
+            self.lines.pass_on(self.line);
+            if let Some(ending) = self.weigh(claim).await? {
+                return Ok(Some(ending));
+            }
+        }
+        self.lines.add(data, self.line);
+        Ok(None)
     }
 
     /// Waits for more of the log, for its end, or until the status is asked; `stalled` is when a silent log

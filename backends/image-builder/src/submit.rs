@@ -3,6 +3,7 @@
 use reqwest::{Response, StatusCode};
 use windlass_core::backend::Job;
 use windlass_core::error::{Error, ErrorKind, Result};
+use windlass_core::events::Step;
 use windlass_core::http::{Attempts, Failure, RetryPolicy};
 use windlass_core::remote::BuildId;
 use windlass_core::service::{Payload, Refusal, SendLimits, Sent, boundary};
@@ -22,12 +23,23 @@ use crate::wire::{BuildAnswer, BuildForm};
 /// `Unavailable` nor `Denied`.
 pub(crate) async fn submit(
     builder: &ImageBuilder,
-    mut payload: Payload,
+    payload: Payload,
     form: &BuildForm<'_>,
     job: &Job,
 ) -> Result<BuildId> {
+    let step = job.events.step(format!("sending the build to {}", builder.client().server()));
+    let id = send(builder, payload, form, &step, job).await;
+    step.end(id)
+}
+
+async fn send(
+    builder: &ImageBuilder,
+    mut payload: Payload,
+    form: &BuildForm<'_>,
+    step: &Step,
+    job: &Job,
+) -> Result<BuildId> {
     let (client, config) = (builder.client(), builder.config());
-    let step = job.events.step(format!("sending the build to {}", client.server()));
     let limits = SendLimits { stall: config.stall_timeout, answer: config.answer_timeout };
     let mut spool = config.upload == Upload::Spool;
     let policy = RetryPolicy { time_limit: config.submit_timeout, ..config.retry() };
@@ -40,10 +52,9 @@ pub(crate) async fn submit(
         }
         let (url, frame) = (client.url(&["builds"], &[]), form.frame(&boundary()));
         let chunked = config.upload == Upload::Chunked;
-        match client.send(url, &payload, &frame, chunked, limits, (&step, job)).await? {
+        match client.send(url, &payload, &frame, chunked, limits, (step, job)).await? {
             Sent::Answered { response, .. } if response.status().is_success() => {
-                let id = taken(builder, response, form.image_name, job).await;
-                return step.end(id);
+                return taken(builder, response, form.image_name, job).await;
             }
             Sent::Answered { response, complete } => {
                 let refusal = job.run(async { Ok(client.refusal(response).await) }).await?;
@@ -64,7 +75,7 @@ pub(crate) async fn submit(
             }
             Sent::Failed { failure, maybe_taken: false } => attempts.again(failure).await?,
             Sent::Failed { failure, maybe_taken: true } => {
-                return step.end(Err(may_be_taken(builder, form, failure.into_error())));
+                return Err(may_be_taken(builder, form, failure.into_error()));
             }
         }
     }

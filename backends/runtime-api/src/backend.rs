@@ -237,6 +237,10 @@ impl RemoteBuilds for RuntimeApi {
         names.iter().map(own).collect()
     }
 
+    fn planned_find(&self, reference: &Reference) -> Result<Vec<PlannedAction>> {
+        plan::find(self, reference)
+    }
+
     async fn status(&self, build: &RemoteBuild, job: &Job) -> Result<RemoteStatus> {
         poll::status(self, &build.id, job).await
     }

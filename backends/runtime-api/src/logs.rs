@@ -19,7 +19,7 @@ const TAIL_LINES: usize = 20;
 /// Passes on the lines of a build's log.
 ///
 /// # Errors
-/// `Unsupported` where the service keeps no logs; what else it says.
+/// `NotFound` where the service keeps no logs; what else it says.
 pub(crate) async fn read(
     client: &ServiceClient,
     id: &BuildId,
@@ -32,7 +32,7 @@ pub(crate) async fn read(
         StatusCode::OK => copy(client, response, line, silence).await,
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
             let message = format!("`{}` keeps no log of the build `{id}`", client.server());
-            Err(Error::new(ErrorKind::Unsupported, message)
+            Err(Error::new(ErrorKind::NotFound, message)
                 .with_hint(format!("`windlass builds status {id}` says how it is")))
         }
         _ => {

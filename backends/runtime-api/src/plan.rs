@@ -4,6 +4,7 @@ use windlass_core::backend::{Feature, Job, PlannedAction};
 use windlass_core::context::{ContextPath, Entry, EntryKind};
 use windlass_core::error::{Error, Result};
 use windlass_core::output::OutputKind;
+use windlass_core::reference::Reference;
 use windlass_core::request::BuildRequest;
 use windlass_core::service::sent_context;
 
@@ -87,12 +88,7 @@ pub(crate) async fn plan(api: &RuntimeApi, request: &BuildRequest, job: &Job) ->
         job.blocking(move |job| sent_context(&of_context, &dockerfile(), job)?.list_to_send(job)).await?;
     let mut actions = Vec::new();
     if prefix.is_none() && spelled.iter().any(|name| name.starts_with(UNKNOWN_PREFIX)) {
-        actions.push(get(
-            api,
-            &["registry_prefix"],
-            &[],
-            "gives {registry_prefix}; 404: names go without one",
-        ));
+        actions.push(ask_prefix(api));
     }
     let (target, tags) = match spelled.split_first() {
         Some((target, tags)) => (target.as_str(), tags),
@@ -107,6 +103,24 @@ pub(crate) async fn plan(api: &RuntimeApi, request: &BuildRequest, job: &Job) ->
     );
     actions.push(get(api, &["build_status"], &[("build_id", "{build_id}")], &every));
     Ok(actions)
+}
+
+/// The calls that ask for an image, in order.
+///
+/// # Errors
+/// `InvalidInput` for a name that no image is built as.
+pub(crate) fn find(api: &RuntimeApi, reference: &Reference) -> Result<Vec<PlannedAction>> {
+    let prefix = api.configured_prefix();
+    let shown = prefix.clone().unwrap_or_else(|| Some(UNKNOWN_PREFIX.to_owned()));
+    let name = names::spell(reference, shown.as_deref())?;
+    let asks_prefix = prefix.is_none() && name.starts_with(UNKNOWN_PREFIX);
+    let mut actions: Vec<PlannedAction> = asks_prefix.then(|| ask_prefix(api)).into_iter().collect();
+    actions.push(get(api, &["image_exists"], &[("image", &name)], "exists: nothing is sent"));
+    Ok(actions)
+}
+
+fn ask_prefix(api: &RuntimeApi) -> PlannedAction {
+    get(api, &["registry_prefix"], &[], "gives {registry_prefix}; 404: names go without one")
 }
 
 fn key() -> String {

@@ -205,12 +205,15 @@ async fn failed(api: &RuntimeApi, build: &RemoteBuild, status: RemoteStatus, job
     let (client, limit, id) = (api.client(), api.config().log_timeout, &build.id);
     let why =
         status.error.unwrap_or_else(|| format!("Build failed with status: {}. Build ID: {id}", status.word));
-    let message = match build.targets.first() {
-        Some(target) => format!("the build of `{target}` failed on `{}`", client.server()),
-        None => format!("the build `{id}` failed on `{}`", client.server()),
+    let what = match build.targets.first() {
+        Some(target) => format!("the build of `{target}`"),
+        None => format!("the build `{id}`"),
     };
+    let how = if status.state == RemoteState::Cancelled { "was cancelled" } else { "failed" };
+    let message = format!("{what} {how} on `{}`", client.server());
     Error::new(ErrorKind::BuildFailed, message)
         .with_source(why)
         .with_detail("status", status.word)
         .with_log_tail(logs::tail(client, id, limit, job).await)
+        .with_end(status.state)
 }

@@ -3,6 +3,7 @@
 use reqwest::{Response, StatusCode};
 use windlass_core::backend::Job;
 use windlass_core::error::{Error, ErrorKind, Result};
+use windlass_core::events::Step;
 use windlass_core::http::{Attempts, Failure, RetryPolicy};
 use windlass_core::remote::{BuildId, RemoteState};
 use windlass_core::service::{Frame, Payload, Refusal, SendLimits, Sent, boundary};
@@ -72,8 +73,13 @@ pub(crate) fn form(encoding: Encoding, json_tags: bool, tags: usize, known: Reme
 /// What the service refuses. Where it may have taken the build all the same the kind is neither
 /// `Unavailable` nor `Denied`.
 pub(crate) async fn submit(api: &RuntimeApi, upload: Upload, job: &Job) -> Result<Taken> {
+    let step = job.events.step(format!("sending the build to {}", api.client().server()));
+    let taken = send(api, upload, &step, job).await;
+    step.end(taken)
+}
+
+async fn send(api: &RuntimeApi, upload: Upload, step: &Step, job: &Job) -> Result<Taken> {
     let (client, config) = (api.client(), api.config());
-    let step = job.events.step(format!("sending the build to {}", client.server()));
     let mut known = api.memory().load();
     let is_context = upload.is_context;
     let mut form = match is_context {
@@ -93,7 +99,7 @@ pub(crate) async fn submit(api: &RuntimeApi, upload: Upload, job: &Job) -> Resul
         }
         let frame = frame(form, if is_context { CONTEXT_PART } else { IMAGE_PART }, &upload);
         let (url, chunked) = (client.url(&["build"], &[]), config.upload == How::Chunked);
-        match client.send(url, &payload, &frame, chunked, limits, (&step, job)).await? {
+        match client.send(url, &payload, &frame, chunked, limits, (step, job)).await? {
             Sent::Answered { response, .. } if response.status().is_success() => {
                 if is_context && config.encoding == Encoding::Auto && (form.json || tried_json) {
                     known.takes_json = Some(form.json);
@@ -101,8 +107,7 @@ pub(crate) async fn submit(api: &RuntimeApi, upload: Upload, job: &Job) -> Resul
                 known.wants_length |= spool && config.upload == How::Auto;
                 // What is not remembered costs an upload next time.
                 let _ = api.memory().keep(known);
-                let taken = taken(api, response, &upload, job).await;
-                return step.end(taken);
+                return taken(api, response, &upload, job).await;
             }
             Sent::Answered { response, complete } => {
                 let refusal = job.run(async { Ok(client.refusal(response).await) }).await?;

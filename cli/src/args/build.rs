@@ -101,7 +101,7 @@ pub(crate) struct BuildArgs {
     /// Submit the build to the service and print its id instead of waiting; `windlass builds` comes back to it.
     #[arg(long, conflicts_with_all = ["dry_run", "iidfile", "metadata_file"], help_heading = OWN)]
     pub(crate) detach: bool,
-    /// Stop a build that takes longer, such as `90s` or `1h30m` [setting: timeouts.build]
+    /// Stop a build that takes longer, such as `90s` or `1h30m`; 0: never [setting: timeouts.build]
     #[arg(long, value_name = "DURATION", help_heading = OWN)]
     pub(crate) timeout: Option<String>,
 

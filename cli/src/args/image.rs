@@ -114,7 +114,7 @@ pub(crate) struct PushArgs {
     /// Take the image from its registry where it is neither in the local store nor in the docker engine.
     #[arg(long, requires = "to")]
     pub(crate) pull: bool,
-    /// Stop following after so long, such as `60m` [setting: timeouts.build]
+    /// Stop following after so long, such as `60m`; 0: never [setting: timeouts.build]
     #[arg(long, value_name = "DURATION", requires = "to")]
     pub(crate) timeout: Option<String>,
     /// Platform to push, where the image is for several [default: all]

@@ -84,6 +84,9 @@ pub(crate) struct CreateArgs {
     /// An image that is in Together's registry already; nothing is built.
     #[arg(long, value_name = "REFERENCE", help_heading = SOURCE)]
     pub(crate) built: Option<String>,
+    /// Register the image of `--built` though it is not in Together's registry.
+    #[arg(long, requires = "built", help_heading = SOURCE)]
+    pub(crate) force: bool,
 
     /// Name of the Dockerfile [default: CONTEXT/Dockerfile]
     #[arg(long, value_name = "FILE", requires = "context", conflicts_with_all = ["image", "built"])]
@@ -108,7 +111,7 @@ pub(crate) struct CreateArgs {
     #[arg(long = "alias", value_name = "ALIAS")]
     pub(crate) aliases: Vec<String>,
     /// Retire the snapshot after so many seconds, or a time span such as `24h`.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) ttl: Option<String>,
     /// Tag for finding it again; `client=windlass` is always there unless you set `client`. May be repeated.
     #[arg(long = "tag", value_name = "NAME=VALUE")]
@@ -120,7 +123,7 @@ pub(crate) struct CreateArgs {
     /// Print what would be asked, and ask nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Stop if the whole takes longer, such as `90s` or `1h30m` [setting: timeouts.build]
+    /// Stop if the whole takes longer, such as `90s` or `1h30m`; 0: never [setting: timeouts.build]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<String>,
 }

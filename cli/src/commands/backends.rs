@@ -26,8 +26,14 @@ pub(super) async fn run(command: Option<BackendsCommand>, program: &Program) -> 
 
 /// Chooses the backends, as a build would.
 pub(super) fn choose(names: &[String], session: &Session<'_>) -> Result<Selection> {
+    choose_by(None, names, session)
+}
+
+/// The same where the names were typed with another option than `--backend`.
+pub(super) fn choose_by(option: Option<&str>, names: &[String], session: &Session<'_>) -> Result<Selection> {
     let program = session.program;
-    let asked = Asked { backends: names, environment: program.global.environment.as_deref() };
+    let environment = program.global.environment.as_deref();
+    let asked = Asked { backends: names, environment, option };
     let selection =
         select(&session.settings, &program.registry, &RULES, &asked, &program.surroundings.environment)?;
     selection.warnings.iter().for_each(|warning| session.output.warn(warning));

@@ -81,14 +81,17 @@ async fn warn(request: &BuildRequest, job: &Job) -> Result<()> {
     .await
 }
 
-/// How long work may take: as typed, else as set.
+/// How long work may take: as typed, else as set. Zero is for ever, which also goes before the own limit of a
+/// backend.
 pub(super) fn limit(typed: Option<&str>, session: &Session<'_>) -> Result<Option<Duration>> {
-    let Some(text) = typed else { return Ok(session.settings.timeouts.build) };
-    match parse_duration(text) {
-        Some(limit) => Ok(Some(limit)),
-        None => Err(Error::new(ErrorKind::InvalidInput, format!("invalid `--timeout {text}`"))
-            .with_hint("it is a time span such as `90s` or `1h30m`")),
-    }
+    let limit = match typed {
+        None => session.settings.timeouts.build,
+        Some(text) => Some(parse_duration(text).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, format!("invalid `--timeout {text}`"))
+                .with_hint("it is a time span such as `90s` or `1h30m`; 0 is for ever")
+        })?),
+    };
+    Ok(limit.map(|limit| if limit.is_zero() { Duration::MAX } else { limit }))
 }
 
 /// Hands arguments over that are options of a type of backend.
@@ -222,10 +225,11 @@ fn show_detached(detached: &Detached, selection: &Selection, session: &Session<'
         Detached::Started(started) => {
             let id = &started.build.id;
             session.output.note(&format!(
-                "submitted to {}: `windlass builds attach {id}` waits for it",
-                started.server
+                "submitted to {}: `windlass builds attach {id} --backend {}` waits for it",
+                started.server, started.backend
             ));
-            session.output.result(&format!("{id}\n"))
+            // It runs: whoever cannot read stdout must still be able to come back to it.
+            session.output.result(&format!("{id}\n")).map_err(|error| error.with_build(id))
         }
     }
 }

@@ -256,7 +256,7 @@ fn ended(entry: &LedgerEntry) -> Result<BuiltImage> {
             })
         }
         state => {
-            let error = Error::new(ErrorKind::BuildFailed, format!("the build `{id}` has {}", state.name()));
+            let error = Error::new(ErrorKind::BuildFailed, format!("the build `{id}` {}", state.in_words()));
             Err(match &entry.error {
                 Some(why) => error.with_source(why.clone()),
                 None => error,
@@ -301,7 +301,7 @@ async fn cancel(wanted: &BuildArg, session: &Session<'_>) -> Result<()> {
     let mut found = Found::by_whole_id(wanted, session)?;
     let id = found.entry.build.id.clone();
     if found.entry.state.is_final() {
-        let message = format!("the build `{id}` has {} already", found.entry.state.name());
+        let message = format!("the build `{id}` {} already", found.entry.state.in_words());
         return Err(Error::new(ErrorKind::InvalidInput, message));
     }
     session

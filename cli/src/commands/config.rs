@@ -22,7 +22,7 @@ pub(super) fn run(command: ConfigCommand, program: &Program) -> Result<()> {
 fn show(context: &Path, backends: &[String], program: &Program) -> Result<()> {
     let session = program.session(Some(context))?;
     session.output.refuse_paths()?;
-    let asked = Asked { backends, environment: program.global.environment.as_deref() };
+    let asked = Asked { backends, environment: program.global.environment.as_deref(), option: None };
     let selection =
         select(&session.settings, &program.registry, &RULES, &asked, &program.surroundings.environment)?;
     selection.warnings.iter().for_each(|warning| session.output.warn(warning));

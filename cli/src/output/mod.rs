@@ -177,7 +177,9 @@ fn lines_to_stderr(lines: &str) {
 fn reader_may_leave(written: io::Result<()>) -> Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.or_error(ErrorKind::LocalIo, || "could not write to stdout"),
+        other => other
+            .or_error(ErrorKind::LocalIo, || "could not write to stdout")
+            .map_err(|error| error.with_hint("what stdout leads to takes nothing: look at where it goes")),
     }
 }
 

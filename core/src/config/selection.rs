@@ -42,6 +42,8 @@ pub struct Asked<'a> {
     pub backends: &'a [String],
     /// `--env`
     pub environment: Option<&'a str>,
+    /// What `backends` was typed with, where that is another option than `--backend`.
+    pub option: Option<&'a str>,
 }
 
 /// The backends to try, in order, and why these.
@@ -141,16 +143,22 @@ pub fn select(
         let origin = settings.origin("default-backend");
         (settings.default_backend.clone(), Reason::Configuration { origin })
     } else if let Some(offer) = offered(registry, rules, &variable) {
+        warnings.extend(half_offered(registry, rules, &variable, Some(offer.type_name)));
         (vec![offer.type_name.to_owned()], Reason::Offered { variables: offer.variables })
     } else {
+        warnings.extend(half_offered(registry, rules, &variable, None));
         (vec![rules.embedded.to_owned()], Reason::Embedded)
     };
     if names.is_empty() {
         return Err(Error::new(ErrorKind::InvalidConfig, "the list of backends is empty")
             .with_detail("chosen by", reason.to_string()));
     }
+    let chosen_by = match (&reason, asked.option) {
+        (Reason::Argument, Some(option)) => format!("`{option}` says so"),
+        _ => reason.to_string(),
+    };
     let find = |name: &String| {
-        find(settings, registry, name).map_err(|error| error.with_detail("chosen by", reason.to_string()))
+        find(settings, registry, name).map_err(|error| error.with_detail("chosen by", &chosen_by))
     };
     let backends = names.iter().map(find).collect::<Result<_>>()?;
     Ok(Selection { backends, reason, warnings })
@@ -227,6 +235,26 @@ fn offered<'a>(
     })
 }
 
+/// Whoever set one variable of two meant the backend, which is not `chosen` now.
+fn half_offered<'a>(
+    registry: &BackendRegistry,
+    rules: &Rules<'_>,
+    variable: &impl Fn(&str) -> Option<&'a str>,
+    chosen: Option<&str>,
+) -> Option<String> {
+    let registered = |name: &str| registry.types().iter().any(|known| known.name == name);
+    let is_set = |name: &&&str| variable(name).is_some();
+    rules.offers.iter().find_map(|Offer { type_name, variables }| {
+        let (set, missing) = (variables.iter().find(is_set)?, variables.iter().find(|name| !is_set(name))?);
+        (registered(type_name) && chosen != Some(type_name)).then(|| {
+            format!(
+                "{set} is set and {missing} is not: the backend `{type_name}` is not used; \
+                 set both, or choose a backend with `--backend`"
+            )
+        })
+    })
+}
+
 fn find(settings: &Settings, registry: &BackendRegistry, name: &str) -> Result<SelectedBackend> {
     let types = || registry.types().iter().map(|known| known.name);
     let configured = settings.backends.get(name);
@@ -295,8 +323,8 @@ mod tests {
     #[test]
     fn the_first_that_applies_wins() {
         let names = vec!["engine,here".to_owned()];
-        let argument = Asked { backends: &names, environment: Some("ci") };
-        let environment = Asked { backends: &[], environment: Some("ci") };
+        let argument = Asked { backends: &names, environment: Some("ci"), option: None };
+        let environment = Asked { backends: &[], environment: Some("ci"), option: None };
         let nothing = Asked::default();
         let set =
             ["environments.ci.backend=mine", "backends.mine.type=remote", "default-backend=here,engine"];
@@ -351,15 +379,15 @@ mod tests {
     #[test]
     fn unknown_names_get_the_nearest() {
         let names = vec!["engin".to_owned()];
-        let error = choose(&[], &Asked { backends: &names, environment: None }, &[]).expect_err("unknown");
+        let error = choose(&[], &Asked { backends: &names, ..Asked::default() }, &[]).expect_err("unknown");
         assert_eq!(
             (error.kind(), error.hints()),
             (ErrorKind::InvalidConfig, &["did you mean `engine`?".to_owned()][..])
         );
-        let asked = Asked { backends: &[], environment: Some("cj") };
+        let asked = Asked { environment: Some("cj"), ..Asked::default() };
         let error = choose(&["environments.ci.backend=here"], &asked, &[]).expect_err("unknown");
         assert_eq!(error.hints(), ["did you mean `ci`?"]);
         let empty = vec![",".to_owned()];
-        assert!(choose(&[], &Asked { backends: &empty, environment: None }, &[]).is_err());
+        assert!(choose(&[], &Asked { backends: &empty, ..Asked::default() }, &[]).is_err());
     }
 }

@@ -121,7 +121,8 @@ impl Pipeline {
         // Whoever leaves twice in a hurry must not leave a build behind.
         let _until_it_is_stopped = remote.stops_with_client().then(|| job.shield.hold());
         let submitted = remote.submit(&wanted.request, job).await?;
-        follow(backend, remote, submitted, &subject(&wanted.request), &self.host, job).await
+        let image = follow(backend, remote, submitted, &subject(&wanted.request), &self.host, job).await;
+        image.map_err(|error| with_dockerfile(error, &wanted.request))
     }
 }
 
@@ -173,6 +174,16 @@ fn subject(request: &BuildRequest) -> String {
         // Without what says nothing: `/app/.` is `/app`.
         Some(root) => root.components().collect::<PathBuf>().display().to_string(),
         None => request.dockerfile.shown.display().to_string(),
+    }
+}
+
+/// Names the Dockerfile of a build that failed where the service may call it otherwise.
+fn with_dockerfile(error: Error, request: &BuildRequest) -> Error {
+    let shown = &request.dockerfile.shown;
+    let is_usual = shown.file_name().is_some_and(|name| name == "Dockerfile");
+    match error.kind() {
+        ErrorKind::BuildFailed if !is_usual => error.with_detail("dockerfile", shown.display().to_string()),
+        _ => error,
     }
 }
 
@@ -245,7 +256,13 @@ impl<'a> UnderWay<'a> {
             ErrorKind::Cancelled | ErrorKind::TimedOut => "the build goes on without us",
             _ => "the build may go on without us",
         };
-        error.with_hint(format!("{goes_on}: `windlass builds attach {id}` comes back to it"))
+        error.with_hint(format!("{goes_on}: `{}` comes back to it", self.command("attach")))
+    }
+
+    /// What the user types to come back to the build. Two services may use the same id.
+    fn command(&self, verb: &str) -> String {
+        let LedgerEntry { build, backend, .. } = &self.entry;
+        format!("windlass builds {verb} {} --backend {backend}", build.id)
     }
 
     /// Stops the build because the user stopped us. The user's own token is spent.
@@ -256,7 +273,7 @@ impl<'a> UnderWay<'a> {
             Ok(Ok(())) => {
                 self.entry.update(RemoteState::Cancelled, None, None);
                 self.record(job);
-                return error;
+                return error.with_detail("the build", format!("was stopped on {}", self.remote.server()));
             }
             // Nothing is left to stop, and nothing is known of its end.
             Ok(Err(why)) if why.kind() == ErrorKind::NotFound => {
@@ -274,11 +291,12 @@ impl<'a> UnderWay<'a> {
                 note_status(&mut self.entry, &status);
                 self.record(job);
                 error.with_hint(format!(
-                    "it has {} meanwhile: `windlass builds status {id}`",
-                    status.state.name()
+                    "it {} meanwhile: `{}`",
+                    status.state.in_words(),
+                    self.command("status")
                 ))
             }
-            _ => error.with_hint(format!("it may go on: `windlass builds cancel {id}` tries again")),
+            _ => error.with_hint(format!("it may go on: `{}` tries again", self.command("cancel"))),
         }
     }
 }

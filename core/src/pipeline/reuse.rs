@@ -49,6 +49,11 @@ pub(super) async fn find(
     match &wanted.fingerprint_reference {
         Some(reference) if is_findable(&wanted.request) && may_reuse(&wanted.request, options) => {
             let scope = if wanted.request.pushes() { FindScope::Registry } else { FindScope::Store };
+            if backend.capabilities().finds_nothing {
+                // It says for itself what that means, where it means something.
+                job.run(backend.find(reference, scope, job)).await?;
+                return Ok(None);
+            }
             let step = job.events.step(format!("looking for {}", reference.familiar()));
             let found = job.run(backend.find(reference, scope, job)).await;
             match &found {

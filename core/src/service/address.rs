@@ -5,6 +5,9 @@ use url::Url;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::reference::is_loopback;
 
+/// What is forgotten most often.
+const SCHEMES: &str = "it begins with `https://` or `http://`";
+
 /// The address of a service: scheme, host and path, never a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceAddress {
@@ -21,11 +24,14 @@ impl ServiceAddress {
     /// not shown: it may hold a password.
     pub fn parse(text: &str, source: &str) -> Result<Self> {
         let invalid = || format!("{source} is no address");
-        let url: Url =
-            text.trim().trim_end_matches('/').parse().or_error(ErrorKind::InvalidConfig, invalid)?;
+        let url: Url = text
+            .trim()
+            .trim_end_matches('/')
+            .parse()
+            .or_error(ErrorKind::InvalidConfig, invalid)
+            .map_err(|error| error.with_hint(SCHEMES))?;
         let Some(host) = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")) else {
-            return Err(Error::new(ErrorKind::InvalidConfig, invalid())
-                .with_hint("it begins with `https://` or `http://`"));
+            return Err(Error::new(ErrorKind::InvalidConfig, invalid()).with_hint(SCHEMES));
         };
         if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
             let message = format!("{source} holds more than an address");
@@ -97,6 +103,10 @@ mod tests {
             let error = ServiceAddress::parse(text, "`url`").expect_err(text);
             assert_eq!(error.kind(), ErrorKind::InvalidConfig);
             assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+        }
+        for text in ["127.0.0.1:1", "localhost:1", "builds.example.com"] {
+            let error = ServiceAddress::parse(text, "`url`").expect_err(text);
+            assert_eq!(error.hints(), [SCHEMES], "{text}");
         }
     }
 }

@@ -74,8 +74,10 @@ impl Refusal {
         let kind = self.kind();
         let error = Error::new(kind, message).with_source(self.in_words());
         match (kind, location) {
-            (ErrorKind::Denied, _) => error
-                .with_hint(format!("check the key, and that it is for `{server}`: it is sent as `{sent_as}`")),
+            (ErrorKind::Denied, _) => error.with_hint(format!(
+                "check the key in {}, and that it is for `{server}`: it is sent as `{sent_as}`",
+                key.variable()
+            )),
             (ErrorKind::NotFound, _) => error.with_hint("check `url`: the service may lie below a path"),
             (ErrorKind::InvalidInput, _) => {
                 error.with_hint("leave out of the context what COPY does not need: `.dockerignore`")
@@ -155,7 +157,13 @@ fn for_service(error: &Error) -> Error {
     if error.hints().iter().any(|hint| hint.contains("plain-http")) {
         return ours.with_hint("if it speaks plain http, `url` begins with `http://`");
     }
-    ours
+    // Of what a proxy has to do with it, the same holds here.
+    let of_proxy = error.hints().iter().filter(|hint| hint.contains("proxy"));
+    ours = of_proxy.fold(ours, |ours, hint| ours.with_hint(hint));
+    match error.message().starts_with("could not reach") {
+        true => ours.with_hint("check the address, and that the service runs: `windlass backends check`"),
+        false => ours,
+    }
 }
 
 /// The error of an answer that is not what the protocol says.

@@ -75,7 +75,9 @@ fn early(rig: &Rig) -> Vec<Trial> {
             |case| {
                 let program = case.start(BUILD, &[])?;
                 followed(case)?;
-                interrupt(program)?.refused(130, &["error: cancelled", "build id: build-1"])?;
+                let words =
+                    ["error: cancelled", "build id: build-1", "the build: was stopped on http://127.0.0.1:"];
+                interrupt(program)?.refused(130, &words)?;
                 same(
                     "stopped",
                     (case.count(Call::Cancel), case.service.was_cancelled("build-1")),
@@ -120,7 +122,7 @@ fn early(rig: &Rig) -> Vec<Trial> {
                 followed(case)?;
                 let says = [
                     "the build `build-1` could not be cancelled",
-                    "`windlass builds cancel build-1` tries again",
+                    "`windlass builds cancel build-1 --backend image-builder` tries again",
                 ];
                 interrupt(program)?.refused(130, &says)
             },
@@ -163,7 +165,7 @@ fn early(rig: &Rig) -> Vec<Trial> {
                 let says = [
                     "could not be cancelled",
                     "does not know the build `build-1` yet: it may begin",
-                    "`windlass builds cancel build-1` tries again",
+                    "`windlass builds cancel build-1 --backend image-builder` tries again",
                 ];
                 interrupt(program)?.refused(130, &says)?;
                 same("asked again", case.count(Call::Cancel) > 1, true)?;

@@ -96,7 +96,7 @@ const SCENARIOS: &[Scenario] = &[
             Call::Logs | Call::Status => refusal(500, "out of luck"),
             _ => Reaction::Normal,
         },
-        end: End { code: 3, says: &["connection lost, build still running: `build-1`", "answered 500 out of luck", "build id: build-1", "`windlass builds attach build-1`"],
+        end: End { code: 3, says: &["connection lost, build still running: `build-1`", "answered 500 out of luck", "build id: build-1", "`windlass builds attach build-1 --backend image-builder`"],
             lines: Some(&[]), logs: Some(3), statuses: Some(2), ..GOOD } },
     Scenario { name: "refused_401", options: &[],
         script: |asked| every(asked, Call::Logs, refusal(401, "expired")),

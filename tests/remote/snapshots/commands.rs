@@ -2,7 +2,8 @@
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use windlass_tests::service::together::{Call, Habits, id};
+use windlass_tests::place::Outcome;
+use windlass_tests::service::together::{API_KEY, Call, Habits, Issued, id};
 
 use super::trial;
 use crate::rig::{Rig, same};
@@ -23,6 +24,8 @@ pub(super) fn trials(rig: &Rig) -> Vec<Trial> {
         aliases(rig),
         retiring(rig),
         registering(rig),
+        registering_what_is_elsewhere(rig),
+        full_stdout(rig),
         usage(rig),
         settings(rig),
     ]
@@ -176,6 +179,8 @@ fn aliases(rig: &Rig) -> Trial {
                 "DELETE /v1/snapshot-aliases/%40v1".to_owned(),
             ],
         )?;
+        let bare = case.run(&["aliases", "v1"])?;
+        same("taken as an id", bare.stderr.contains("where it is an alias, it is written `@v1`"), true)?;
         case.run(&["unalias", ".."])?.refused(2, &["`..` cannot be an alias"])
     })
 }
@@ -240,6 +245,52 @@ fn registering(rig: &Rig) -> Trial {
     })
 }
 
+/// An image that is in another registry, or in none, would be registered and never found.
+fn registering_what_is_elsewhere(rig: &Rig) -> Trial {
+    let issued = || Issued {
+        registry_url: "127.0.0.1:1/project".to_owned(),
+        username: "user".to_owned(),
+        password: "password-of-the-tests".to_owned(),
+        expired_at: Box::new(|_| None),
+    };
+    let habits = move || Habits { issued: Some(issued()), ..Habits::default() };
+    trial(rig, "create_of_what_is_elsewhere", habits, |case| {
+        for image in ["agent:1", "ghcr.io/acme/agent:1"] {
+            let says = [
+                &format!("`{image}` is not in Together's registry, which is `127.0.0.1:1`"),
+                "`127.0.0.1:1/project/NAME:TAG`",
+                &format!("`--image {image}`"),
+                "`--force`",
+            ];
+            case.run(&["create", "--built", image])?.refused(2, &says)?;
+        }
+        same("nothing was registered", case.service.calls(Call::Create).len(), 0)?;
+        same(
+            "forced",
+            case.run(&["create", "--built", "127.0.0.1:2/a:1", "--force"])?.line()?,
+            id(1).as_str(),
+        )?;
+        same("there", case.run(&["create", "--built", BUILT])?.line()?, id(2).as_str())
+    })
+}
+
+/// What was made has an id, also where nobody can read the result.
+fn full_stdout(rig: &Rig) -> Trial {
+    trial(rig, "create_and_stdout_is_full", Habits::default, |case| {
+        for format in ["text", "json"] {
+            let line = ["snapshot", "create", "--built", BUILT, "--progress", "plain", "-q"];
+            let mut command = case.place.command(&[&line[..], &["--format", format]].concat())?;
+            command.env("TOGETHER_BASE_URL", case.service.url()).env("TOGETHER_API_KEY", API_KEY);
+            let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
+            let outcome = Outcome::of(command.stdout(full).output()?);
+            let made = case.service.calls(Call::Create).len();
+            outcome.refused(1, &["could not write to stdout", &id(made)])?;
+            same("no store is full", outcome.stderr.contains("prune"), false)?;
+        }
+        Ok(())
+    })
+}
+
 fn usage(rig: &Rig) -> Trial {
     trial(rig, "usage", Habits::default, |case| {
         for (line, says) in [
@@ -250,6 +301,9 @@ fn usage(rig: &Rig) -> Trial {
             (&["create", "--image", "Not A Reference"], "Not A Reference"),
             (&["create", "--context", "app", "--ttl", "0"], "--ttl 0"),
             (&["create", "--context", "app", "--ttl", "1.5"], "--ttl 1.5"),
+            (&["create", "--context", "app", "--ttl", "-1"], "--ttl -1"),
+            (&["create", "--context", "app", "--force"], "--built"),
+            (&["create", "--context", "app", "--dockerfile", "nosuch"], "`--dockerfile app/Dockerfile`"),
             (&["create", "--context", "app", "--tag", "team"], "--tag NAME=VALUE"),
             (&["create", "--context", "app", "--platform", "linux/riscv64"], "snapshots do not run on that"),
             (&["create", "--context", "app", "--backend", "runtime-api"], "RUNTIME_API"),

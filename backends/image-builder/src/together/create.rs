@@ -12,6 +12,7 @@ use windlass_core::reference::Reference;
 
 use super::architecture::{Architecture, AskedArchitecture};
 use super::management::{Management, alias_segment};
+use super::remote::Elsewhere;
 use super::wire::{NewSnapshot, Snapshot};
 
 /// The tag that says which program made a snapshot.
@@ -95,13 +96,15 @@ impl Creation<'_> {
         step.end(result)
     }
 
-    /// Makes a snapshot of an image that is in Together's registry already.
+    /// Makes a snapshot of an image that is in Together's registry already. One that is elsewhere is refused
+    /// unless it is forced: the service registers any name, and finds out later that there is no image.
     ///
     /// # Errors
-    /// As the service says; `InvalidInput` if the image is for something else than asked for.
-    pub async fn of_image(&self, image: &Reference) -> Result<CreatedSnapshot> {
+    /// As the service says; `InvalidInput` if the image is elsewhere, or for something else than asked for.
+    pub async fn of_image(&self, image: &Reference, forced: bool) -> Result<CreatedSnapshot> {
         self.order.check()?;
-        let architecture = self.architecture_of(image).await?;
+        let elsewhere = if forced { Elsewhere::Accepted } else { Elsewhere::Refused };
+        let architecture = self.architecture_of(image, elsewhere).await?;
         self.register(image, architecture, None).await
     }
 

@@ -20,7 +20,7 @@ use windlass_docker::Engine;
 
 use super::{source, store, transfer};
 use crate::args::{Format, PushArgs, Via};
-use crate::commands::backends::{choose, create};
+use crate::commands::backends::{choose_by, create};
 use crate::commands::build::{limit, result_line};
 use crate::session::Session;
 
@@ -43,7 +43,8 @@ pub(super) async fn push(args: &PushArgs, to: &str, session: &Session<'_>) -> Re
                     let submitted = remote.upload(&upload, job).await?;
                     follow(backend.as_ref(), remote, submitted, &args.source, &session.host, job).await
                 })
-                .await?
+                .await
+                .map_err(may_take_no_images)?
         }
         Via::Registry => {
             let named = found.into_store(session).await?;
@@ -64,11 +65,25 @@ pub(super) async fn push(args: &PushArgs, to: &str, session: &Session<'_>) -> Re
 }
 
 fn backend(name: &str, session: &Session<'_>) -> Result<Arc<dyn Backend>> {
-    let selection = choose(&[name.to_owned()], session)?;
+    let selection = choose_by(Some("--to"), &[name.to_owned()], session)?;
     let backend = create(&selection.backends[0], session)?;
     match backend.remote() {
         Some(_) => Ok(backend),
         None => Err(no_service(backend.as_ref())),
+    }
+}
+
+/// Whether a service takes images is its own affair, and what it says to one that it does not is too: a refusal,
+/// or a build that fails for want of a Dockerfile.
+fn may_take_no_images(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::BuildFailed
+        | ErrorKind::UnexpectedAnswer
+        | ErrorKind::NotFound
+        | ErrorKind::InvalidInput => error.with_hint(
+            "where the service takes no images, `--via registry` pushes into its registry instead",
+        ),
+        _ => error,
     }
 }
 

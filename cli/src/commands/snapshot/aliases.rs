@@ -41,6 +41,11 @@ pub(super) async fn list(snapshot: &str, management: &Management, session: &Sess
     if session.output.format == Format::Json {
         return session.output.json(&aliases);
     }
+    if aliases.is_empty() && !snapshot.starts_with('@') {
+        session.output.note(&format!(
+            "no aliases. `{snapshot}` was taken as an id; where it is an alias, it is written `@{snapshot}`"
+        ));
+    }
     let mut table = Table::new(["ALIAS", "CREATED"]);
     for alias in &aliases {
         table.row([clean(&alias.alias), clean(alias.created_at.as_deref().unwrap_or("-"))]);

@@ -23,7 +23,7 @@ use crate::args::{CreateArgs, Format};
 use crate::commands::backends::{choose, create};
 use crate::commands::build::limit;
 use crate::commands::plan;
-use crate::request::{build_args, pairs, tree};
+use crate::request::{build_args, pairs, tree_by};
 use crate::session::{Program, Session};
 use crate::settings::source_date_epoch;
 
@@ -152,7 +152,8 @@ impl Builder {
         let request = match (&args.context, &args.image) {
             (Some(context), _) => {
                 let surroundings = &session.program.surroundings;
-                let (context, dockerfile) = tree(context, args.dockerfile.as_deref(), session).await?;
+                let (context, dockerfile) =
+                    tree_by("--dockerfile", context, args.dockerfile.as_deref(), session).await?;
                 BuildRequest {
                     build_args: build_args(&args.build_args, &surroundings.environment)?,
                     source_date_epoch: source_date_epoch(surroundings.variable("SOURCE_DATE_EPOCH"))?,
@@ -253,19 +254,23 @@ async fn of_built(
     let limit = limit(args.timeout.as_deref(), session)?;
     let created = session
         .work(limit, async |job: &Job| {
-            Creation { management: &management, host: &session.host, order, job }.of_image(image).await
+            let creation = Creation { management: &management, host: &session.host, order, job };
+            creation.of_image(image, args.force).await
         })
         .await?;
     show(&created, args, session)
 }
 
 fn show(created: &CreatedSnapshot, args: &CreateArgs, session: &Session<'_>) -> Result<()> {
+    let id = &created.snapshot.id;
+    // It exists: whoever cannot read stdout must still learn what it is called.
+    let and_name_it = |error: Error| error.with_detail("snapshot id", id);
     if session.output.format == Format::Json && !args.ci {
-        return session.output.json(created);
+        return session.output.json(created).map_err(and_name_it);
     }
     let aliases: String = created.aliases.iter().map(|alias| format!(", @{alias}")).collect();
     session.output.note(&format!("made of {} ({}){aliases}", created.image, created.architecture));
-    session.output.result(&format!("{}\n", created.snapshot.id))
+    session.output.result(&format!("{id}\n")).map_err(and_name_it)
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is a part of the plan that is shown")]

@@ -28,6 +28,8 @@ struct Service {
     /// Builds can be stopped; otherwise they have succeeded already.
     stoppable: bool,
     stops_with_client: bool,
+    /// The user leaves once the service has everything.
+    left: bool,
     asked: Mutex<Vec<String>>,
 }
 
@@ -42,6 +44,7 @@ impl Service {
             found: false,
             stoppable: true,
             stops_with_client: false,
+            left: false,
             asked: Mutex::default(),
         }
     }
@@ -124,8 +127,11 @@ impl RemoteBuilds for Service {
         self.stops_with_client
     }
 
-    async fn submit(&self, _: &BuildRequest, _: &Job) -> Result<Submitted> {
+    async fn submit(&self, _: &BuildRequest, job: &Job) -> Result<Submitted> {
         self.note("submit");
+        if self.left {
+            job.cancel.cancel();
+        }
         if let Some(kind) = self.submit {
             return Err(Error::new(kind, "no luck"));
         }
@@ -142,6 +148,11 @@ impl RemoteBuilds for Service {
 
     async fn registry_names(&self, names: &[Reference], _: &Job) -> Result<Vec<Reference>> {
         Ok(names.to_vec())
+    }
+
+    fn planned_find(&self, reference: &Reference) -> Result<Vec<PlannedAction>> {
+        let subject = reference.to_string();
+        Ok(vec![PlannedAction { verb: "GET".to_owned(), subject, details: Vec::new() }])
     }
 
     async fn status(&self, _: &RemoteBuild, _: &Job) -> Result<RemoteStatus> {
@@ -307,4 +318,47 @@ async fn what_is_found_and_cannot_get_its_tags_is_built() {
     assert_eq!((report.image.reused, service.asked().as_str()), (true, ""));
     let report = pipeline.build(request(), &options, &Job::silent()).await.expect("built");
     assert_eq!((report.image.reused, service.asked().as_str()), (false, "submit attach:b-1"));
+}
+
+#[tokio::test]
+async fn who_leaves_a_detached_build_stops_nothing() {
+    let untagged = BuildRequest { tags: Vec::new(), ..request() };
+    // With a tag the answer was all that was missing; without one the context is looked at once more.
+    for (request, is_done) in [(request(), true), (untagged, false)] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let service =
+            std::sync::Arc::new(Service { stops_with_client: true, left: true, ..Service::new(None) });
+        let pipeline = pipeline(&[&service], directory.path());
+        let detached = pipeline.submit(request, &PipelineOptions::default(), &Job::silent()).await;
+        match (detached, is_done) {
+            (Ok(Detached::Started(started)), true) => assert_eq!(started.build.id.as_str(), "b-1"),
+            (Err(error), false) => {
+                assert_eq!(error.kind(), ErrorKind::Cancelled);
+                assert_eq!(error.build().map(BuildId::as_str), Some("b-1"));
+                let hint = "the build goes on without us: `windlass builds attach b-1 --backend far` comes back to it";
+                assert_eq!(error.hints(), [hint]);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(service.asked(), "submit");
+        let entry = Ledger::new(&directory.path().join("state")).find("b-1").expect("in the ledger");
+        assert_eq!(entry.state, RemoteState::Running);
+    }
+}
+
+#[tokio::test]
+async fn a_plan_asks_for_the_image_where_the_build_would() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let pipeline = pipeline(&[&std::sync::Arc::new(Service::new(None))], directory.path());
+    let untagged = || BuildRequest { tags: Vec::new(), ..request() };
+    let never = PipelineOptions { reuse: crate::pipeline::Reuse::Never, explain: false };
+    for (request, options, asks) in [
+        (untagged(), PipelineOptions::default(), true),
+        (untagged(), never.clone(), false),
+        (request(), PipelineOptions::default(), false),
+    ] {
+        let plan = pipeline.plan(request, &options, &Job::silent()).await.expect("planned");
+        assert_eq!(plan.actions.len(), usize::from(asks), "{:?}", plan.actions);
+        assert!(plan.actions.iter().all(|action| action.verb == "GET" && action.subject.contains(":fp-")));
+    }
 }
