@@ -130,6 +130,8 @@ pub const KEYS: &[Key] = &[
     key("environments.*.backend", Kind::List, None, "The backend, or several, of `--env NAME`."),
     key("backends.*.type", Kind::Text, None, "The type of this backend. Unset: its name."),
     key("backends.*.*", Kind::Free, None, "An option of this backend; see the page of its type."),
+    key("recipes.*.template", Kind::Path, None, "The template of the Dockerfile of this recipe."),
+    key("recipes.*.*", Kind::Free, None, "Another key of this recipe; see the page about recipes."),
     key(
         "registries.*.plain-http",
         Kind::Flag,
@@ -272,6 +274,11 @@ const EXAMPLE_TABLES: &str = "\
 #[environments.ci]
 #backend = \"oci\"
 
+# A recipe for runtime images, which extends a built-in one: `windlass runtime build --recipe acme`.
+#[recipes.acme]
+#extends = \"openhands-runtime\"
+#repository = \"registry.example.com/acme/runtime\"
+
 # A registry that is not plain https with a well-known certificate.
 #[registries.\"registry.example.com:5000\"]
 #plain-http = false
@@ -296,6 +303,9 @@ mod tests {
             ("backends.staging.type", true),
             ("backends.staging.builder", true),
             ("backends.staging.tls.ca", true),
+            ("recipes.acme.template", true),
+            ("recipes.acme.tags.lock", true),
+            ("recipes.acme", false),
             ("context", false),
             ("backends", false),
             ("backends.staging", false),

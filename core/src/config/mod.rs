@@ -18,6 +18,6 @@ pub use layers::{Sources, load, project_file};
 pub use origin::Origin;
 pub use selection::{Asked, Offer, Reason, Rules, SelectedBackend, Selection, select};
 pub use settings::{
-    BackendSettings, CompressionSection, ContextSection, EnvironmentSettings, LimitSection, RetrySection,
-    Setting, Settings, TimeoutSection, TransferSection,
+    BackendSettings, CompressionSection, ContextSection, EnvironmentSettings, LimitSection, RecipeSettings,
+    RetrySection, Setting, Settings, TimeoutSection, TransferSection,
 };

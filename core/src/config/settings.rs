@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::config::{Config, Value, ValueKind};
+use ::config::{Config, Map, Value, ValueKind};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{ErrorKind, Result, ResultExt};
@@ -50,6 +50,9 @@ pub struct Settings {
     /// `[backends.NAME]`
     #[serde(skip)]
     pub backends: BTreeMap<String, BackendSettings>,
+    /// `[recipes.NAME]`
+    #[serde(skip)]
+    pub recipes: BTreeMap<String, RecipeSettings>,
     /// Every value with its origin, sorted by key.
     #[serde(skip)]
     pub values: Vec<Setting>,
@@ -160,6 +163,15 @@ pub struct BackendSettings {
     pub origins: BTreeMap<String, Origin>,
 }
 
+/// `[recipes.NAME]`: a recipe, as it is written; [`crate::recipe`] checks it.
+#[derive(Clone, Debug, Default)]
+pub struct RecipeSettings {
+    /// Its keys.
+    pub table: toml::Table,
+    /// Where each key came from.
+    pub origins: BTreeMap<String, Origin>,
+}
+
 /// One value in force.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Setting {
@@ -178,10 +190,11 @@ impl Settings {
         add_unset(&mut values);
         values.sort_by(|a, b| a.key.cmp(&b.key));
         let backends = backends(&merged.cache, origins);
+        let recipes = recipes(&merged.cache, origins);
         let settings: Self = merged
             .try_deserialize()
             .or_error(ErrorKind::InvalidConfig, || "the configuration cannot be read")?;
-        Ok(Self { backends, values, warnings, ..settings })
+        Ok(Self { backends, recipes, values, warnings, ..settings })
     }
 
     /// Where a value came from; `Default` for a key that is not set.
@@ -193,6 +206,16 @@ impl Settings {
 
 fn origin_of(value: &Value, origins: &Origins) -> Origin {
     value.origin().and_then(|text| origins.get(text)).cloned().unwrap_or(Origin::Default)
+}
+
+/// The same for a value that may be a table, which loses its origin when it is merged: that of what is in it.
+fn origin_within(value: &Value, origins: &Origins) -> Origin {
+    match &value.kind {
+        ValueKind::Table(table) if origin_of(value, origins) == Origin::Default => {
+            table.values().next().map_or(Origin::Default, |inner| origin_within(inner, origins))
+        }
+        _ => origin_of(value, origins),
+    }
 }
 
 fn flatten(path: &mut Vec<String>, value: &Value, origins: &Origins, settings: &mut Vec<Setting>) {
@@ -216,14 +239,19 @@ fn add_unset(settings: &mut Vec<Setting>) {
     }
 }
 
-fn backends(merged: &Value, origins: &Origins) -> BTreeMap<String, BackendSettings> {
-    let ValueKind::Table(root) = &merged.kind else { return BTreeMap::new() };
-    let Some(ValueKind::Table(named)) = root.get("backends").map(|value| &value.kind) else {
-        return BTreeMap::new();
+/// The tables of a section whose names the user chooses.
+fn named<'v>(merged: &'v Value, section: &str) -> impl Iterator<Item = (&'v String, &'v Map<String, Value>)> {
+    let table = |value: &'v Value| match &value.kind {
+        ValueKind::Table(table) => Some(table),
+        _ => None,
     };
+    let tables = table(merged).and_then(|root| root.get(section)).and_then(table);
+    tables.into_iter().flatten().filter_map(move |(name, value)| Some((name, table(value)?)))
+}
+
+fn backends(merged: &Value, origins: &Origins) -> BTreeMap<String, BackendSettings> {
     let mut backends = BTreeMap::new();
-    for (name, value) in named {
-        let ValueKind::Table(options) = &value.kind else { continue };
+    for (name, options) in named(merged, "backends") {
         let mut backend = BackendSettings::default();
         for (option, value) in options {
             match (option.as_str(), &value.kind, to_toml(value)) {
@@ -238,6 +266,20 @@ fn backends(merged: &Value, origins: &Origins) -> BTreeMap<String, BackendSettin
         backends.insert(name.clone(), backend);
     }
     backends
+}
+
+fn recipes(merged: &Value, origins: &Origins) -> BTreeMap<String, RecipeSettings> {
+    let mut recipes = BTreeMap::new();
+    for (name, keys) in named(merged, "recipes") {
+        let mut recipe = RecipeSettings::default();
+        for (key, value) in keys {
+            let Some(plain) = to_toml(value) else { continue };
+            recipe.table.insert(key.clone(), plain);
+            recipe.origins.insert(key.clone(), origin_within(value, origins));
+        }
+        recipes.insert(name.clone(), recipe);
+    }
+    recipes
 }
 
 /// The plain value; `None` for kinds that TOML does not have and no source makes.

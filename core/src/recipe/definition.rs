@@ -54,6 +54,9 @@ pub struct Recipe {
     /// The file that it stands in, for messages; `None` of a built-in one.
     #[serde(skip)]
     pub file: Option<PathBuf>,
+    /// What messages put before its keys: `recipes.NAME.`, or nothing in a file of its own.
+    #[serde(skip)]
+    pub(super) above: String,
     /// The Dockerfile, as a template. Serialises as its text, under `template-text`.
     #[serde(rename = "template-text")]
     pub template: Template,

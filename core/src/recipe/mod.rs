@@ -5,13 +5,20 @@
 
 pub mod agent_server;
 mod build_folder;
+mod builtin;
 mod decide;
 mod definition;
+#[cfg(test)]
+mod fake;
 mod git;
 mod inputs;
 mod names;
+mod fill;
 pub mod openhands;
 mod options;
+mod owned_folder;
+mod read;
+mod reader;
 mod recipes;
 mod render;
 mod runtime;
@@ -27,6 +34,7 @@ pub use decide::{Answer, Decision, Existence, Inquiry, Question, decide};
 pub use git::{Checkout, checkout};
 pub use names::{RepositoryFrom, RuntimeNames, RuntimeTags, runtime_names};
 pub use options::RuntimeOptions;
+pub use owned_folder::{FolderGuard, MARKER, OwnedFolder};
 pub use recipes::Recipes;
 pub use runtime::{RuntimePlan, RuntimeReport, build_runtime, plan_runtime};
 pub use short_hash::short_hash;
