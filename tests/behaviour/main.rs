@@ -20,6 +20,7 @@ mod kinds;
 mod left_over;
 mod outputs;
 mod real_size;
+mod removals;
 mod rig;
 mod stages;
 mod suite;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         stages::scenarios(),
         config::scenarios(),
         errors::scenarios(),
+        removals::scenarios(),
     ]
     .concat();
     let trials = match World::new() {

@@ -110,7 +110,10 @@ impl Ahead {
         let (store, repository) = (self.store.clone(), self.repository.clone());
         let mut state = self.lock();
         let step = self.step(&mut state);
+        // Whoever needs the same layer at this registry waits, and has it taken over.
+        let turn = self.client.try_upload_turn(self.repository.registry(), layer.digest);
         state.running.push(tokio::spawn(async move {
+            let _turn = turn;
             match stream.finish(&layer).await {
                 Ok(_) => {
                     // What is not noted is asked for.

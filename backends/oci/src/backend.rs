@@ -11,6 +11,7 @@ use windlass_core::reference::Reference;
 use windlass_core::remote::RemoteBuilds;
 use windlass_core::request::{BuildRequest, BuiltImage};
 
+use crate::linked::LinkedLayers;
 use crate::{OciConfig, TYPE, build, capabilities, check, find};
 
 /// The embedded builder.
@@ -20,6 +21,7 @@ pub struct Oci {
     config: OciConfig,
     host: Arc<Host>,
     capabilities: Capabilities,
+    linked: LinkedLayers,
 }
 
 /// Makes one from its options.
@@ -31,7 +33,18 @@ pub(crate) fn create(setup: BackendSetup) -> Result<Arc<dyn Backend>> {
 impl Oci {
     /// Makes one that keeps its images where the options say.
     pub fn new(name: impl Into<String>, config: OciConfig, host: Arc<Host>) -> Self {
-        Self { name: name.into(), config, host, capabilities: capabilities() }
+        Self {
+            name: name.into(),
+            config,
+            host,
+            capabilities: capabilities(),
+            linked: LinkedLayers::default(),
+        }
+    }
+
+    /// The layers that its builds share.
+    pub(crate) fn linked(&self) -> &LinkedLayers {
+        &self.linked
     }
 
     /// The machine it runs on.

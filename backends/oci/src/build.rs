@@ -76,6 +76,7 @@ pub(crate) async fn build(oci: &Oci, request: &BuildRequest, job: &Job) -> Resul
     let mut workshop = Workshop::new(store.clone(), cache, remotes, oci.host().archive, epoch(request)?);
     workshop.compression = prepared.form.compression;
     workshop.no_cache = request.no_cache;
+    workshop.linked = oci.linked().clone();
     workshop.force_compression = prepared.form.force_compression;
     workshop.latest = workshop.explicit_epoch().filter(|_| prepared.form.rewrite_timestamp);
     if prepared.form.rewrite_timestamp && workshop.latest.is_none() {

@@ -13,7 +13,6 @@ use windlass_core::request::NamedContext;
 use crate::change::Change;
 use crate::instructions::{self, Expanded, Origin};
 use crate::owner::{Owner, OwnerSpec};
-use crate::removal::Removal;
 use crate::stage::Stage;
 use crate::stages::Interpreter;
 use crate::tree::{Content, NodeKind, Stream, Tree};
@@ -31,13 +30,19 @@ impl Interpreter<'_> {
             match (&instruction.kind, self.copy_source(instruction)) {
                 (_, Some(Ok(Base::Stage(_)) | Err(_))) => {}
                 (InstructionKind::Copy(copy) | InstructionKind::Add(copy), _) if has_paths(copy) => {
-                    wanted.push((copy.from.as_deref(), instruction.location));
+                    wanted.push((copy, instruction.location));
                 }
                 _ => {}
             }
         }
         let platform = self.platform_of(index);
-        let origins = wanted.into_iter().map(|(from, location)| self.origin(index, from, platform, location));
+        let origins = wanted.into_iter().map(async |(copy, location)| {
+            let shared = copy.from.is_none() && instructions::is_linked(copy);
+            // What another build has made need not be laid out again.
+            if !shared || !self.is_known(index).await {
+                let _ = self.origin(index, copy.from.as_deref(), platform, location).await;
+            }
+        });
         futures_util::future::join_all(origins).await;
     }
 
@@ -59,6 +64,16 @@ impl Interpreter<'_> {
         for ((source, _), fetched) in expanded.wanted.iter().zip(fetched) {
             expanded.fetched.insert(source.clone(), fetched?);
         }
+        let mut place = self.place_of_layer(index, &stage, copy, &expanded).await?;
+        let known = place.as_deref().cloned().flatten();
+        if let Some(layer) = known
+            && self.workshop.is_usable(&layer.descriptor, self.ahead_of_layers(index)).await
+        {
+            job.events.step(name).cached();
+            (stage.tree, stage.waiting) = (None, Vec::new());
+            stage.record_layer(expanded.created_by(), layer);
+            return Ok(stage);
+        }
         let origin = match expanded.has_paths() {
             true => self.origin(index, copy.from.as_deref(), &stage.platform, location).await?,
             false => Origin::nothing(),
@@ -78,12 +93,18 @@ impl Interpreter<'_> {
             Some(text) => Some(self.owner(&mut stage, text, job).await?),
             None => None,
         };
-        let workshop = self.workshop.clone();
+        let (workshop, layers) = (self.workshop.clone(), stage.layers.len());
         let work = move |job: &Job| {
             let change = instructions::copy(&mut stage, &expanded, &origin, owner, &workshop, job)?;
             Ok((stage, Some(change)))
         };
-        self.change(index, name, work).await
+        let stage = self.change(index, name, work).await?;
+        if let Some(place) = &mut place
+            && let [layer] = &stage.layers[layers..]
+        {
+            **place = Some(layer.clone());
+        }
+        Ok(stage)
     }
 
     pub(super) async fn workdir(
@@ -106,64 +127,8 @@ impl Interpreter<'_> {
         self.change(index, name, work).await
     }
 
-    /// Removes files: in the layer of the linked COPY below (`joins`) where that can be, else in one of its
-    /// own.
-    pub(super) async fn remove(
-        &self,
-        index: usize,
-        mut stage: Stage,
-        removal: Removal,
-        joins: bool,
-        name: String,
-    ) -> Result<Stage> {
-        let created_by = removal.created_by(&stage);
-        let waiting = removal.waiting(&stage, stage.config.history.len(), name.clone());
-        if let Some(waiting) = waiting.filter(|_| joins) {
-            let step = self.jobs[index].events.step(name);
-            step.log("goes into the layer of the next COPY");
-            step.done();
-            stage.record(created_by);
-            stage.waiting.push(waiting);
-            return Ok(stage);
-        }
-        let stage = self.remove_what_waits(index, stage).await?;
-        self.remove_now(index, stage, removal, created_by, name).await
-    }
-
-    async fn remove_now(
-        &self,
-        index: usize,
-        mut stage: Stage,
-        removal: Removal,
-        created_by: String,
-        name: String,
-    ) -> Result<Stage> {
-        self.read_tree(&mut stage, &self.jobs[index]).await?;
-        let mtime = self.workshop.epoch();
-        let work = move |_: &Job| {
-            let mut tree = stage.tree.take().expect("it was read before");
-            let working_dir = &stage.config.config.working_dir;
-            let touched = removal.apply(Arc::make_mut(&mut tree), working_dir, mtime)?;
-            Ok((stage, Some(Change { tree, touched, created_by, whole: true })))
-        };
-        Box::pin(self.change(index, name, work)).await
-    }
-
-    /// Removes what was to be removed in the layer of a COPY that does not replace it.
-    async fn remove_what_waits(&self, index: usize, mut stage: Stage) -> Result<Stage> {
-        for waiting in std::mem::take(&mut stage.waiting) {
-            let created_by = waiting.removal.created_by(&stage);
-            stage = self.remove_now(index, stage, waiting.removal, created_by, waiting.name).await?;
-            // Its history entry stands there already, as one without a layer.
-            if let Some(entry) = stage.config.history.pop() {
-                stage.config.history[waiting.history] = entry;
-            }
-        }
-        Ok(stage)
-    }
-
     /// Changes the files of a stage, and adds the layer of it: one step of the build.
-    async fn change(
+    pub(super) async fn change(
         &self,
         index: usize,
         name: String,
@@ -241,7 +206,7 @@ impl Interpreter<'_> {
     }
 
     /// The files of a stage, which it knows from then on.
-    async fn read_tree(&self, stage: &mut Stage, job: &Job) -> Result<Arc<Tree>> {
+    pub(super) async fn read_tree(&self, stage: &mut Stage, job: &Job) -> Result<Arc<Tree>> {
         if let Some(tree) = &stage.tree {
             return Ok(tree.clone());
         }

@@ -154,14 +154,22 @@ impl Workshop {
             return Ok(Found::Known);
         }
         let LayerMemo { descriptor, diff_id, .. } = memo;
-        if self.store.has_whole(&descriptor) {
-            if let Some(ahead) = ahead {
-                ahead.send([descriptor.clone()]);
-            }
-        } else if !claim(ahead, &descriptor).await {
+        if !self.is_usable(&descriptor, ahead).await {
             return Ok(Found::Known);
         }
         Ok(Found::Usable(Box::new(Layer { descriptor, diff_id })))
+    }
+
+    /// Says whether a layer that was made before can be used: it is in the store, and goes where the image
+    /// goes, or is there already.
+    pub(crate) async fn is_usable(&self, layer: &Descriptor, ahead: Option<&Ahead>) -> bool {
+        if !self.store.has_whole(layer) {
+            return claim(ahead, layer).await;
+        }
+        if let Some(ahead) = ahead {
+            ahead.send([layer.clone()]);
+        }
+        true
     }
 
     /// What is remembered of a layer, and whether this build made it. Reads files that are not known

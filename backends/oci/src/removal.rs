@@ -145,6 +145,11 @@ impl Removal {
 }
 
 impl Waiting {
+    /// What is removed, as clean paths.
+    pub(crate) fn paths(&self) -> &[Vec<u8>] {
+        &self.paths
+    }
+
     /// Hides what is removed in a layer that has these files and knows nothing of those below, and says
     /// whether that is possible: the layer must have what is removed, or the directory it is in.
     pub(crate) fn hide(&self, tree: &Tree, touched: &mut Touched, mtime: i64) -> bool {

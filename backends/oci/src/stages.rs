@@ -208,6 +208,11 @@ impl<'a> Interpreter<'a> {
         Ok(stage)
     }
 
+    /// Where the layers that are made for a stage go ahead.
+    pub(super) fn ahead_of_layers(&self, index: usize) -> Option<&Ahead> {
+        self.workshop.ahead.as_deref().filter(|_| self.exported.contains(&index))
+    }
+
     /// Where the layers of the base of a stage go ahead, if they stay as they are.
     fn ahead_of(&self, index: usize) -> Option<&Ahead> {
         let stays = self.exported.contains(&index) && !self.workshop.force_compression;

@@ -14,6 +14,7 @@ use windlass_core::fingerprint::StatCache;
 use windlass_core::image::{ImageStore, LayerMemo, LayerShape};
 
 use crate::ahead::Ahead;
+use crate::linked::LinkedLayers;
 use crate::remote::Remotes;
 use crate::schedule::{LockEach, OnceEach};
 use crate::sources::Sources;
@@ -41,6 +42,8 @@ pub(crate) struct Workshop {
     pub(crate) remotes: Remotes,
     /// Where layers go while others are made.
     pub(crate) ahead: Option<Arc<Ahead>>,
+    /// The layers that builds of this program share.
+    pub(crate) linked: LinkedLayers,
     /// Layers of the same shape are made one after the other: the second may be the first again.
     pub(crate) turns: Arc<LockEach<LayerShape>>,
     /// The layers of this build.
@@ -74,6 +77,7 @@ impl Workshop {
             no_cache: false,
             remotes,
             ahead: None,
+            linked: LinkedLayers::default(),
             turns,
             made,
             verified,
@@ -101,6 +105,12 @@ impl Workshop {
             (true, Timestamps::Fixed) => Some(self.epoch()),
             _ => self.explicit_epoch,
         }
+    }
+
+    /// All that is the same for the instructions of a build and shows in their layers.
+    pub(crate) fn words(&self) -> String {
+        let Self { compression, latest, timestamps, explicit_epoch, .. } = self;
+        format!("{compression:?} {latest:?} {timestamps:?} {explicit_epoch:?}")
     }
 
     /// The number of the main context, which is listed the first time.

@@ -185,9 +185,23 @@ impl Push<'_> {
 
     async fn blob(&self, repository: &Reference, blob: &Descriptor, job: &Job) -> Result<()> {
         let (client, store) = (self.client, self.store);
-        let origins = store.origins(&blob.digest);
+        let mut origins = store.origins(&blob.digest);
+        let mut _turn = None;
+        if !origins.iter().any(|origin| origin.registry() == repository.registry()) {
+            // Somebody else may be sending it there: then it is taken over from where that goes.
+            _turn = Some(client.upload_turn(repository.registry(), blob.digest, job).await?);
+            origins = store.origins(&blob.digest);
+        }
         let from = origins.iter().find(|origin| origin.registry() == repository.registry());
         let from = from.map(Reference::repository);
+        let was_here = origins.iter().any(|origin| origin.name() == repository.name());
+        if let Some(from) = from.filter(|_| !was_here)
+            && !client.knows_blob(repository, blob)
+            && client.mount_blob(repository, blob, from, job).await?
+        {
+            self.arrived(repository, blob, Pushed::Mounted);
+            return Ok(());
+        }
         // Where it goes it is not yet, whatever was known.
         let mut elsewhere = origins.clone();
         elsewhere.retain(|origin| origin.name() != repository.name());
@@ -207,12 +221,17 @@ impl Push<'_> {
             }
             Err(error) => return Err(error),
         };
-        // Only a hint: a store that cannot be written is no reason to fail after the blob is there.
-        if let Err(error) = store.record_origin(&blob.digest, repository) {
+        self.arrived(repository, blob, pushed);
+        Ok(())
+    }
+
+    /// Remembers where a blob is. Only a hint: a store that cannot be written is no reason to fail after the
+    /// blob is there.
+    fn arrived(&self, repository: &Reference, blob: &Descriptor, pushed: Pushed) {
+        if let Err(error) = self.store.record_origin(&blob.digest, repository) {
             tracing::debug!(digest = %blob.digest, %error, "the origin is not remembered");
         }
         self.count(blob, pushed);
-        Ok(())
     }
 
     /// Reads a blob of the store that a registry does not take. One that is damaged is taken out, so that

@@ -40,11 +40,11 @@ use tokio::sync::Semaphore;
 pub use manifests::Ping;
 pub use preflight::{Authentication, PushCheck, ShownCredential, ShownToken};
 pub use settings::{HostSettings, RegistrySettings};
-pub use upload::{BlobSink, BlobSource, BlobStream, Pushed};
+pub use upload::{BlobSink, BlobSource, BlobStream, Pushed, UploadTurn};
 
 use self::authentication::Authenticator;
 use self::endpoint::Endpoint;
-use self::upload::{Form, KnownBlobs};
+use self::upload::{Form, KnownBlobs, Turns};
 use crate::error::Result;
 
 /// The client for image registries. Clones share connections and tokens.
@@ -61,6 +61,9 @@ struct Inner {
     mirrors_down: Mutex<HashSet<String>>,
     forms: Mutex<HashMap<String, Form>>,
     known_blobs: KnownBlobs,
+    turns: Turns,
+    /// The registries that have taken a blob over from another repository.
+    mounting: Mutex<HashSet<String>>,
     /// Permits for blobs that are being sent: asking for them is not limited by it.
     sending: Semaphore,
 }
@@ -83,6 +86,8 @@ impl RegistryClient {
             mirrors_down: Mutex::default(),
             forms: Mutex::default(),
             known_blobs: KnownBlobs::default(),
+            turns: Turns::default(),
+            mounting: Mutex::default(),
             sending,
         };
         let client = Self { inner: Arc::new(inner) };

@@ -371,3 +371,41 @@ async fn a_layer_that_rots_gets_into_no_other() {
     assert_eq!(out.layers.len(), 1);
     assert_eq!(out.file("two"), format!("644 0:0 {noise:?}"));
 }
+
+#[tokio::test]
+async fn builds_of_one_program_share_the_layer_of_a_linked_copy() {
+    let bench = Bench::new();
+    bench.write("code/a", "1").write("code/b", "2").write("one", "1").write("two", "2");
+    for base in ["one", "two"] {
+        let mut request = bench.request(&format!("FROM scratch\nCOPY {base} /srv/old\n"));
+        request.tags = vec![format!("localhost/{base}").parse().unwrap()];
+        bench.watched(&request).await.unwrap();
+    }
+    let first = bench.request("FROM localhost/one\nCOPY --link code /srv/\n");
+    let on_two = |text: &str| {
+        let content = format!("FROM localhost/two\nRUN [\"rm\",\"-rf\",\"/opt\"]\n{text}").into();
+        let dockerfile = DockerfileSource { content, ..first.dockerfile.clone() };
+        BuildRequest { dockerfile, ..first.clone() }
+    };
+    let one = bench.watched(&first).await.unwrap();
+    assert_eq!(one.outcomes, ["made"]);
+    // What the others read is what was listed for the first: nobody looks at the file again.
+    std::fs::remove_dir_all(bench.path("code")).unwrap();
+    let second = bench.watched(&on_two("COPY --link code /opt/\nCOPY --link code /srv/\n")).await;
+    assert_eq!(second.err().map(|error| error.kind()), Some(ErrorKind::ContextUnreadable));
+    let second = bench.watched(&on_two("COPY --link one /opt/\nCOPY --link code /srv/\n")).await.unwrap();
+    assert_eq!(second.outcomes, ["made", "cached"]);
+    assert_eq!(second.layers.last(), one.layers.last());
+    // What is hidden beside it is part of such a layer.
+    let third =
+        bench.watched(&on_two("COPY --link one /opt/\nCOPY --link --chown=1 one /srv/\n")).await.unwrap();
+    assert_eq!((third.outcomes[0], third.layers[1].clone()), ("cached", second.layers[1].clone()));
+    let fourth = bench.request("FROM localhost/one\nCOPY --link one /opt/\n");
+    let fourth = bench.watched(&BuildRequest { context: first.context.clone(), ..fourth }).await.unwrap();
+    assert_eq!(fourth.outcomes, ["made"]);
+    assert_ne!(fourth.layers.last(), Some(&second.layers[1]));
+    // A layer that is lost is made again, here from files that are no longer there.
+    std::fs::remove_file(bench.store().path(&one.layers[1].digest)).unwrap();
+    let fifth = bench.watched(&first).await;
+    assert_eq!(fifth.err().map(|error| error.kind()), Some(ErrorKind::ContextUnreadable));
+}

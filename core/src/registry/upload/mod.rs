@@ -7,6 +7,7 @@
 //! a query, and may lead to another host, which gets no credentials.
 
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -19,6 +20,8 @@ pub(super) use self::known::KnownBlobs;
 use self::session::Begun;
 pub(super) use self::session::Session;
 pub use self::stream::{BlobSink, BlobStream};
+pub(super) use self::turns::Turns;
+pub use self::turns::UploadTurn;
 use super::RegistryClient;
 use super::authentication::Scope;
 use super::endpoint::Endpoint;
@@ -37,6 +40,7 @@ mod part;
 mod session;
 mod stream;
 mod through;
+mod turns;
 
 /// Pieces of what comes once only are held in memory until the registry has them, three at a
 /// time: one that is being filled, one that waits, one on its way.
@@ -181,6 +185,43 @@ impl RegistryClient {
         }
     }
 
+    /// Says whether a repository was seen to have a blob a short while ago.
+    pub fn knows_blob(&self, repository: &Reference, blob: &Descriptor) -> bool {
+        self.inner.known_blobs.has(&repository.name(), blob.digest, Instant::now())
+    }
+
+    /// Has a blob that the repository is not known to have taken over from another, without asking for it
+    /// first, where the registry has done such a thing before; says whether the repository has it now.
+    ///
+    /// # Errors
+    /// As [`RegistryClient::push_blob`].
+    pub async fn mount_blob(
+        &self,
+        repository: &Reference,
+        blob: &Descriptor,
+        from: &str,
+        job: &Job,
+    ) -> Result<bool> {
+        let registry = repository.registry();
+        let mounts = self.inner.mounting.lock().unwrap_or_else(PoisonError::into_inner).contains(registry);
+        if !mounts || from == repository.repository() {
+            return Ok(false);
+        }
+        let endpoint = self.endpoint(registry)?;
+        match self.mount(&endpoint, repository, blob, from, job).await? {
+            Claim::There(_) => {
+                self.inner.known_blobs.note(&repository.name(), blob.digest, Instant::now());
+                Ok(true)
+            }
+            Claim::Absent(begun) => {
+                if let Some(begun) = begun {
+                    self.session(endpoint, repository, blob, job).abandon(begun.location).await;
+                }
+                Ok(false)
+            }
+        }
+    }
+
     fn session(&self, endpoint: Endpoint, repository: &Reference, blob: &Descriptor, job: &Job) -> Session {
         Session {
             client: self.clone(),
@@ -234,6 +275,8 @@ impl RegistryClient {
         let session = self.session(endpoint.clone(), repository, blob, job);
         match session.open(&request).await {
             Ok(Answer::Success(answer)) if answer.status() == StatusCode::CREATED => {
+                let mut mounting = self.inner.mounting.lock().unwrap_or_else(PoisonError::into_inner);
+                mounting.insert(repository.registry().to_owned());
                 Ok(Claim::There(Pushed::Mounted))
             }
             Ok(Answer::Success(answer)) => Ok(Claim::Absent(session.begun(&url, answer.headers()))),
