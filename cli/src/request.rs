@@ -19,7 +19,7 @@ use crate::settings::{context_settings, source_date_epoch};
 /// `InvalidInput` for what cannot be meant; what the context and the Dockerfile meet.
 pub(crate) async fn build_request(args: &BuildArgs, session: &Session<'_>) -> Result<BuildRequest> {
     let surroundings = &session.program.surroundings;
-    let outputs = outputs(args)?;
+    let outputs = outputs(&args.outputs, args.push, args.load)?;
     let (context, dockerfile) = tree(&args.context, args.file.as_deref(), session).await?;
     let build_args = build_args(&args.build_args, &surroundings.environment)?;
     let epoch = build_args.get("SOURCE_DATE_EPOCH").map(String::as_str);
@@ -101,11 +101,11 @@ pub(crate) fn check_context(context: &Path, file: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn parse_all<T: std::str::FromStr<Err = Error>>(typed: &[String]) -> Result<Vec<T>> {
+pub(crate) fn parse_all<T: std::str::FromStr<Err = Error>>(typed: &[String]) -> Result<Vec<T>> {
     typed.iter().map(|text| text.trim().parse()).collect()
 }
 
-fn drop_repeated<T: Ord + Clone>(values: &mut Vec<T>) {
+pub(crate) fn drop_repeated<T: Ord + Clone>(values: &mut Vec<T>) {
     let mut seen = BTreeSet::new();
     values.retain(|value| seen.insert(value.clone()));
 }
@@ -162,9 +162,9 @@ fn build_contexts(typed: &[String], current_dir: &Path) -> Result<BTreeMap<Strin
 }
 
 /// `--output`, `--push` and `--load` together, as buildx reads them.
-fn outputs(args: &BuildArgs) -> Result<Vec<Output>> {
-    let mut outputs: Vec<Output> = parse_all(&args.outputs)?;
-    if args.push && !outputs.iter().any(Output::pushes) {
+pub(crate) fn outputs(typed: &[String], push: bool, load: bool) -> Result<Vec<Output>> {
+    let mut outputs: Vec<Output> = parse_all(typed)?;
+    if push && !outputs.iter().any(Output::pushes) {
         match outputs.iter_mut().find(|output| output.kind == OutputKind::Image) {
             Some(image) => {
                 image.attributes.insert("push".to_owned(), "true".to_owned());
@@ -172,7 +172,7 @@ fn outputs(args: &BuildArgs) -> Result<Vec<Output>> {
             None => outputs.push(Output::push()),
         }
     }
-    if args.load && !outputs.iter().any(Output::loads) {
+    if load && !outputs.iter().any(Output::loads) {
         outputs.push(Output::load());
     }
     if outputs.is_empty() {
@@ -223,6 +223,10 @@ mod tests {
 
     #[test]
     fn push_and_load_are_outputs() {
+        let of = |line: &[&str]| {
+            let args = args(line);
+            outputs(&args.outputs, args.push, args.load)
+        };
         for (line, expected) in [
             (&[][..], "type=image"),
             (&["--push"], "type=registry"),
@@ -232,11 +236,11 @@ mod tests {
             (&["-o", "type=oci,dest=a", "--push"], "type=oci,dest=a type=registry"),
             (&["-o", "out"], "type=local,dest=out"),
         ] {
-            let outputs = outputs(&args(line)).expect("valid");
+            let outputs = of(line).expect("valid");
             assert_eq!(outputs.iter().map(Output::to_string).collect::<Vec<_>>().join(" "), expected);
         }
-        assert!(outputs(&args(&["-o", "type=oci,dest=a", "-o", "type=docker,dest=a"])).is_err());
-        assert!(outputs(&args(&["-o", "-", "-o", "type=oci,dest=-"])).is_err());
+        assert!(of(&["-o", "type=oci,dest=a", "-o", "type=docker,dest=a"]).is_err());
+        assert!(of(&["-o", "-", "-o", "type=oci,dest=-"]).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod builds;
 mod config;
 mod context;
 mod image;
+mod runtime;
 mod snapshot;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -21,6 +22,10 @@ pub(crate) use context::{
 pub(crate) use image::{
     ArchiveForm, ImageArgs, ImageCommand, InspectArgs, LoadArgs, PullArgs, PushArgs, RemoveArgs, SaveArgs,
     VerifyArgs, Via,
+};
+pub(crate) use runtime::{
+    AgentServerArgs, RuntimeArgs, RuntimeBuildArgs, RuntimeCommand, RuntimeImageArgs, RuntimeOutputArgs,
+    RuntimePlanArgs,
 };
 pub(crate) use snapshot::{
     CreateArgs, GetArgs, GetForm, ListForm, ListSnapshotsArgs, SnapshotArgs, SnapshotCommand,
@@ -52,6 +57,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile.
     Build(Box<BuildArgs>),
+    /// Make runtime images of agent platforms from recipes, rebuilding as little as possible.
+    Runtime(RuntimeArgs),
     /// Look at what a build would send.
     Context(ContextArgs),
     /// Work with images: in the local store, in archives, in registries.

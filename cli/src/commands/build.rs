@@ -121,7 +121,7 @@ fn with_service_options(mut selection: Selection, args: &ServiceArgs) -> Result<
 }
 
 /// Who said nothing about backends should see that the surroundings did.
-fn say_if_offered(selection: &Selection, session: &Session<'_>) {
+pub(super) fn say_if_offered(selection: &Selection, session: &Session<'_>) {
     let offered = matches!(
         selection.reason,
         Reason::Offered { .. } | Reason::Variable { name: "TOGETHER_LOCAL_BUILD" }
@@ -140,7 +140,7 @@ fn reuse(args: &BuildArgs) -> Reuse {
     }
 }
 
-fn pipeline(selection: &Selection, session: &Session<'_>) -> Result<Pipeline> {
+pub(super) fn pipeline(selection: &Selection, session: &Session<'_>) -> Result<Pipeline> {
     let backends = selection.backends.iter().map(|chosen| create(chosen, session)).collect::<Result<_>>()?;
     Pipeline::new(session.program.registry.clone(), backends, session.host.clone())
 }

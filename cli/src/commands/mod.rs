@@ -9,6 +9,7 @@ mod context;
 mod image;
 mod plan;
 mod preflight;
+mod runtime;
 mod snapshot;
 
 use windlass_core::Result;
@@ -24,6 +25,7 @@ use crate::session::Program;
 pub(crate) async fn run(command: Command, program: &Program) -> Result<ExitCode> {
     match command {
         Command::Build(args) => build::run(&args, program).await.map(|()| ExitCode::Done),
+        Command::Runtime(args) => runtime::run(args.command, program).await.map(|()| ExitCode::Done),
         Command::Context(args) => context::run(args.command, program).await.map(|()| ExitCode::Done),
         Command::Image(args) => image::run(args.command, program).await.map(|()| ExitCode::Done),
         Command::Backends(args) => backends::run(args.command, program).await,

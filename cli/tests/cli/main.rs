@@ -8,5 +8,6 @@ mod config;
 mod context;
 mod image;
 mod interrupt;
+mod runtime;
 mod sandbox;
 mod usage;

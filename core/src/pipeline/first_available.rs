@@ -1,5 +1,7 @@
 //! Work on the first backend of the list that is there, for who has questions to it before the build.
 
+use std::sync::Arc;
+
 use super::{BuildPlan, BuildReport, PassedOver, Pipeline, PipelineOptions};
 use crate::Result;
 use crate::backend::{Backend, Job};
@@ -13,14 +15,14 @@ impl Pipeline {
     /// # Errors
     /// That of the work on the first backend where it is not that the backend is unavailable; of the last
     /// one where all are.
-    pub async fn first_available<T>(
+    pub async fn first_available<T, W: Future<Output = Result<T>>>(
         &self,
         job: &Job,
-        work: impl AsyncFn(&dyn Backend) -> Result<T>,
+        work: impl Fn(Arc<dyn Backend>) -> W,
     ) -> Result<(T, Vec<PassedOver>)> {
         let mut passed_over = Vec::new();
         for (index, backend) in self.backends.iter().enumerate() {
-            match work(backend.as_ref()).await {
+            match work(backend.clone()).await {
                 Err(error) if self.passes_over(index, &error, job).await => {
                     passed_over.push(PassedOver::of(backend.as_ref(), &error));
                 }

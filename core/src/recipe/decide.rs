@@ -346,4 +346,4 @@ fn build(
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -105,7 +105,7 @@ impl RuntimeOptions {
     ///
     /// # Errors
     /// `InvalidInput`.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let refuse =
             |message: String, hint: &str| Err(Error::new(ErrorKind::InvalidInput, message).with_hint(hint));
         let recipe = &self.recipe.name;

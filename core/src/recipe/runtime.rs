@@ -80,7 +80,7 @@ pub async fn plan_runtime(
 ) -> Result<RuntimePlan> {
     let inputs = Inputs::read(options, host, job).await?;
     let work = Work { pipeline, options, inputs, host, job };
-    let (plan, passed_over) = pipeline.first_available(job, async |backend| work.plan(backend).await).await?;
+    let (plan, passed_over) = pipeline.first_available(job, |backend| work.plan(backend)).await?;
     Ok(RuntimePlan { passed_over, ..plan })
 }
 
@@ -100,7 +100,7 @@ pub async fn build_runtime(
     let inputs = Inputs::read(options, host, job).await?;
     let work = Work { pipeline, options, inputs, host, job };
     let (report, passed_over) =
-        pipeline.first_available(job, async |backend| work.build(backend).await).await?;
+        pipeline.first_available(job, |backend| work.build(backend)).await?;
     Ok(RuntimeReport { build: BuildReport { passed_over, ..report.build }, ..report })
 }
 
@@ -124,7 +124,8 @@ struct Decided {
 }
 
 impl Work<'_> {
-    async fn plan(&self, backend: &dyn Backend) -> Result<RuntimePlan> {
+    async fn plan(&self, backend: Arc<dyn Backend>) -> Result<RuntimePlan> {
+        let backend = backend.as_ref();
         let decided = self.decide(backend).await?;
         let result = decided.result();
         let Decided { names, decision, request, build_folder, .. } = decided;
@@ -146,7 +147,8 @@ impl Work<'_> {
         })
     }
 
-    async fn build(&self, backend: &dyn Backend) -> Result<RuntimeReport> {
+    async fn build(&self, backend: Arc<dyn Backend>) -> Result<RuntimeReport> {
+        let backend = backend.as_ref();
         let decided = self.decide(backend).await?;
         let mut result = decided.result();
         let Decided { names, hashes, decision, request, build_folder } = decided;
@@ -353,8 +355,9 @@ impl Work<'_> {
             }
             _ => None,
         };
-        let (at, shown) = (self.host.current_dir.join(directory), directory.clone());
-        self.job.blocking(move |job| folder.write(&at, added.as_ref(), job)).await?;
+        let (at, shown) = (self.host.current_dir.clone(), directory.clone());
+        let written = shown.clone();
+        self.job.blocking(move |job| folder.write(&written, &at, added.as_ref(), job)).await?;
         Ok(Some(shown))
     }
 
