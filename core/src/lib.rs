@@ -12,6 +12,7 @@
 pub mod archive;
 pub mod backend;
 pub mod backend_registry;
+pub mod batch;
 pub mod config;
 pub mod context;
 pub mod credentials;
