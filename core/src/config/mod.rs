@@ -13,7 +13,7 @@ mod settings;
 mod words;
 
 pub use file::{KEYS, Key, PROJECT_FILE, example};
-pub use kind::{Kind, duration_option, parse_duration};
+pub use kind::{Kind, duration_option, parse_bytes, parse_duration};
 pub use layers::{Sources, load, project_file};
 pub use origin::Origin;
 pub use selection::{Asked, Offer, Reason, Rules, SelectedBackend, Selection, select};

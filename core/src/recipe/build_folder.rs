@@ -270,3 +270,6 @@ fn append(path: &Path, text: &str) -> Result<()> {
     file.and_then(|mut file| file.write_all(text.as_bytes()))
         .or_error(ErrorKind::LocalIo, || format!("could not write `{}`", path.display()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 pub mod agent_server;
 mod build_folder;
 mod builtin;
+mod check;
 mod decide;
 mod definition;
 #[cfg(test)]

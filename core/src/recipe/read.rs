@@ -1,17 +1,14 @@
 //! Makes a [`Recipe`] of its tables, and refuses what could not work.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::definition::{
-    ConfigFile, HashTags, LockFile, Mode, Recipe, Scheme, SourceTree, TagValues, Tags, Template,
-};
+use super::definition::{ConfigFile, HashTags, LockFile, Mode, Recipe, Scheme, SourceTree, Tags, Template};
 use super::reader::{Item, Reader};
 use super::render::INPUTS;
-use super::{builtin, fill};
+use super::{builtin, check, fill};
 use crate::context::{ContextPath, IgnoreRules};
 use crate::error::{Error, ErrorKind, Result, ResultExt, nearest};
 use crate::reference::Reference;
@@ -53,9 +50,7 @@ pub(super) fn read(name: &str, reader: &Reader<'_>, base: Option<&Recipe>) -> Re
         variables: variables(reader, base)?,
     };
     reader.finish()?;
-    check_modes(reader, &recipe)?;
-    check_places(reader, &recipe)?;
-    check_tags(reader, &recipe)?;
+    check::all(reader, &recipe)?;
     Ok(recipe)
 }
 
@@ -225,7 +220,7 @@ fn sources(reader: &Reader<'_>) -> Result<Option<Vec<SourceTree>>> {
             return Err(reader.wrong("sources", "a list of tables: write `[[…sources]]` above each"));
         };
         let path = required(&table, "path")?;
-        if levels(&path).is_none() {
+        if check::levels(&path).is_none() {
             return Err(table.wrong("path", "a path from the source directory; `..` may only begin it"));
         }
         let source = SourceTree {
@@ -331,110 +326,5 @@ fn place_below(path: &str) -> Option<ContextPath> {
     inside.then(|| ContextPath::clean(path)).flatten()
 }
 
-/// How many levels a path goes up, and the parts that it goes down then. `None` for a path that does
-/// both by turns, or starts at the root of the machine.
-fn levels(path: &str) -> Option<(usize, Vec<&str>)> {
-    if path.starts_with('/') {
-        return None;
-    }
-    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-    let up = parts.iter().take_while(|part| **part == "..").count();
-    let down = parts[up..].to_vec();
-    (!down.contains(&"..")).then_some((up, down))
-}
-
-/// Modes need the tag by which the image is found that they start from, and the other way round.
-fn check_modes(reader: &Reader<'_>, recipe: &Recipe) -> Result<()> {
-    if !recipe.has_mode(Mode::Scratch) {
-        return Err(
-            reader.wrong("modes", "a list with `scratch`: the first image starts from the base image")
-        );
-    }
-    let Tags::Hashes(tags) = &recipe.tags else {
-        return match recipe.modes[..] {
-            [Mode::Scratch] => Ok(()),
-            _ => Err(reader.wrong("modes", "`scratch` alone: this scheme of tags reuses nothing")),
-        };
-    };
-    for (mode, tag) in [(Mode::Lock, &tags.lock), (Mode::Versioned, &tags.versioned)] {
-        let name = mode.name();
-        if recipe.has_mode(mode) && tag.is_none() {
-            let hint = format!("the mode `{name}` starts from the image of this tag");
-            return Err(reader.missing(&format!("tags.{name}"), &hint));
-        }
-        if !recipe.has_mode(mode) && tag.is_some() {
-            let message =
-                format!("`{}` is never used: `modes` has no `{name}`", reader.shown(&format!("tags.{name}")));
-            return Err(reader
-                .error("tags", message)
-                .with_hint(format!("add `{name}` to `modes`, or leave the tag out")));
-        }
-    }
-    Ok(())
-}
-
-/// What is copied must have been hashed, or its changes would go unseen; and no two things have one place.
-fn check_places(reader: &Reader<'_>, recipe: &Recipe) -> Result<()> {
-    let Some((up, down)) = levels(&recipe.hash) else {
-        return Err(reader.wrong("hash", "a directory by its path from the source directory"));
-    };
-    for source in recipe.sources.iter().filter(|source| source.hashed && recipe.scheme().is_none()) {
-        let inside = levels(&source.path).is_some_and(|(source_up, source_down)| match source_up.cmp(&up) {
-            Ordering::Equal => source_down.starts_with(&down),
-            // Above the source directory, only the way down that leads to it could be told apart by name.
-            Ordering::Less => down.is_empty(),
-            Ordering::Greater => false,
-        });
-        if !inside {
-            let message = format!("the source `{}` lies outside of what the source hash counts", source.path);
-            return Err(reader.error("sources", message).with_hint(format!(
-                "a change of it would go unseen: hash a directory above both (`hash = \"{}\"` now), or say that \
-                 you accept it with `hashed = false`", recipe.hash
-            )));
-        }
-    }
-    let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
-    let locks = recipe.lock_files.iter().map(|file| (file.destination.as_str(), file.path.as_str()));
-    let sources = recipe.sources.iter().map(|source| (source.destination.as_str(), source.path.as_str()));
-    for (destination, path) in locks.chain(sources) {
-        if let Some(other) = taken.insert(destination.trim_matches('/'), path) {
-            let message = format!("`{other}` and `{path}` are both copied to `{destination}`");
-            return Err(reader.error("sources", message));
-        }
-    }
-    Ok(())
-}
-
-/// Tags must tell apart what they stand for: one that leaves a hash out would be found for images of
-/// something else.
-fn check_tags(reader: &Reader<'_>, recipe: &Recipe) -> Result<()> {
-    let Tags::Hashes(_) = recipe.tags else { return Ok(()) };
-    let some = TagValues {
-        version: "1.0.0",
-        base_image: "debian:12",
-        lock_hash: "aaaaaaaaaaaaaaaa",
-        source_hash: "bbbbbbbbbbbbbbbb",
-        extension: "",
-    };
-    let before = recipe.hashed_tags(&some)?;
-    let must = |key: &str, differs: bool, value: &str| match differs {
-        true => Ok(()),
-        false => {
-            let shown = reader.shown(&format!("tags.{key}"));
-            let message = format!("the template `{shown}` does not hang on `{value}`");
-            Err(reader.error("tags", message).with_hint(format!(
-                "images that differ in it would have the same tag: write `{{{{ {value} }}}}` into it"
-            )))
-        }
-    };
-    let after = recipe.hashed_tags(&TagValues { source_hash: "c", ..some })?;
-    must("source", before.source != after.source, "source_hash")?;
-    let after = recipe.hashed_tags(&TagValues { lock_hash: "c", ..some })?;
-    must("source", before.source != after.source, "lock_hash")?;
-    must("lock", before.lock.is_none() || before.lock != after.lock, "lock_hash")?;
-    let after = recipe.hashed_tags(&TagValues { extension: "_xc", ..some })?;
-    must("source", before.source != after.source, "extension")?;
-    must("lock", before.lock.is_none() || before.lock != after.lock, "extension")?;
-    let after = recipe.hashed_tags(&TagValues { base_image: "c", ..some })?;
-    must("versioned", before.versioned.is_none() || before.versioned != after.versioned, "base_slug")
-}
+#[cfg(test)]
+mod tests;

@@ -143,11 +143,6 @@ impl<'a> Reader<'a> {
         self.table.iter()
     }
 
-    /// Says whether a key is set.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
-    }
-
     /// The file that a key of this recipe stands in.
     pub(super) fn file_of(&self, key: &str) -> Option<&'a PathBuf> {
         let first = match self.way.first() {

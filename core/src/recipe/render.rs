@@ -115,11 +115,6 @@ impl Recipe {
         }
     }
 
-    /// Fills in what hangs on the source directory alone.
-    pub(super) fn fill_place(&self, key: &str, text: &str, package: &str) -> Result<String> {
-        fill(&self.key(key), text, &values([("package", package)]))
-    }
-
     /// Says whether the Dockerfile hangs on an input or a variable: an option that would change nothing
     /// can be refused.
     pub fn uses(&self, input: &str) -> bool {
