@@ -205,12 +205,7 @@ impl Pipeline {
         options: &PipelineOptions,
         job: &Job,
     ) -> Result<Wanted> {
-        for (feature, option) in request.needs() {
-            if !backend.capabilities().has(feature) {
-                let message = format!("`{option}` cannot be used with the backend `{}`", backend.name());
-                return Err(self.name_able(Error::unsupported(feature, message), backend));
-            }
-        }
+        self.refuse_options(backend, &request)?;
         check_outputs(&request)?;
         let request = named_by_outputs(request)?;
         let mut wanted = Wanted { request, fingerprint: None, fingerprint_reference: None };

@@ -135,9 +135,6 @@ pub(crate) struct RuntimeOutputArgs {
     /// Ask the registry for the base image even if it is here.
     #[arg(long)]
     pub(crate) pull: bool,
-    /// Write the build folder there: a new directory, an empty one, or one that windlass wrote before.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) build_folder: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -147,6 +144,9 @@ pub(crate) struct RuntimeBuildArgs {
     pub(crate) image: RuntimeImageArgs,
     #[command(flatten)]
     pub(crate) output: RuntimeOutputArgs,
+    /// Write the build folder there: a new directory, an empty one, or one that windlass wrote before.
+    #[arg(long, value_name = "DIR", help_heading = OUT)]
+    pub(crate) build_folder: Option<PathBuf>,
     /// Build nothing: print the plan, and write the build folder if one is named.
     #[arg(long, help_heading = OUT)]
     pub(crate) dry_run: bool,

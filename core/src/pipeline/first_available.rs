@@ -52,23 +52,45 @@ impl Pipeline {
         self.plan_on(backend, request, &PipelineOptions::default(), job).await
     }
 
-    /// Refuses a request whose options one backend cannot do, and Dockerfiles that it cannot build, before
-    /// any work.
+    /// Refuses a request whose options one backend does not have and a Dockerfile that it cannot build,
+    /// before any work.
     ///
     /// # Errors
-    /// `Unsupported`, with the backends that can.
+    /// As [`Pipeline::refuse_options`] and [`Pipeline::refuse_dockerfile`].
     pub(crate) async fn refuse_unsupported(
         &self,
         backend: &dyn Backend,
         request: &BuildRequest,
         job: &Job,
     ) -> Result<()> {
+        self.refuse_options(backend, request)?;
+        self.refuse_dockerfile(backend, request, job).await
+    }
+
+    /// Refuses a request whose options one backend does not have, before any work.
+    ///
+    /// # Errors
+    /// `Unsupported`, with the backends that have them.
+    pub(crate) fn refuse_options(&self, backend: &dyn Backend, request: &BuildRequest) -> Result<()> {
         for (feature, option) in request.needs() {
             if !backend.capabilities().has(feature) {
                 let message = format!("`{option}` cannot be used with the backend `{}`", backend.name());
                 return Err(self.name_able(Error::unsupported(feature, message), backend));
             }
         }
+        Ok(())
+    }
+
+    /// Refuses a Dockerfile that one backend cannot build, before any work.
+    ///
+    /// # Errors
+    /// `Unsupported`, with the backends that can; `InvalidDockerfile`.
+    pub(crate) async fn refuse_dockerfile(
+        &self,
+        backend: &dyn Backend,
+        request: &BuildRequest,
+        job: &Job,
+    ) -> Result<()> {
         backend.plan(request, job).await.map(drop).map_err(|error| self.name_able(error, backend))
     }
 }

@@ -17,6 +17,7 @@ mod names;
 mod fill;
 pub mod openhands;
 mod options;
+mod prepare;
 mod owned_folder;
 mod read;
 mod reader;

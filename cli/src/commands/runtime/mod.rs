@@ -39,7 +39,8 @@ pub(super) async fn run(command: RuntimeCommand, program: &Program) -> Result<()
 }
 
 async fn build(args: &RuntimeBuildArgs, session: &Session<'_>) -> Result<()> {
-    let options = options::read(&args.image, Some(&args.output), session)?;
+    let mut options = options::read(&args.image, Some(&args.output), session)?;
+    options.build_folder.clone_from(&args.build_folder);
     let selection = choose(&args.image.backends, session)?;
     if args.dry_run {
         return show_plan(&args.image, &options, &selection, session).await;

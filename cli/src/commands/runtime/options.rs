@@ -66,7 +66,6 @@ pub(super) fn read(
         drop_repeated(&mut options.further_tags);
         options.outputs = outputs(&output.outputs, output.push, output.load)?;
         (options.no_cache, options.pull) = (output.no_cache, output.pull);
-        options.build_folder.clone_from(&output.build_folder);
     }
     Ok(options)
 }

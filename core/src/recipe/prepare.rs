@@ -1,0 +1,230 @@
+//! Everything about a runtime image up to its build: names, questions, decision, build folder.
+
+use std::path::PathBuf;
+
+use super::agent_server::Target;
+use super::decide::{Decision, Inquiry, decide};
+use super::inputs::{Hashes, Inputs};
+use super::names::{RuntimeNames, RuntimeTags, names, repository};
+use super::options::RuntimeOptions;
+use super::{BuildFolder, Mode};
+use crate::backend::{Backend, Feature, FindScope, Job};
+use crate::backend_registry::Host;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::Pipeline;
+use crate::reference::Reference;
+use crate::request::BuildRequest;
+
+/// One image on its way.
+pub(super) struct Work<'a> {
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) options: &'a RuntimeOptions,
+    pub(super) inputs: Inputs,
+    pub(super) host: &'a Host,
+    pub(super) job: &'a Job,
+}
+
+/// What is known before anything is built.
+pub(super) struct Decided {
+    pub(super) names: RuntimeNames,
+    pub(super) hashes: Hashes,
+    pub(super) decision: Decision,
+    /// What is built; `None` where nothing is.
+    pub(super) request: Option<BuildRequest>,
+    pub(super) build_folder: Option<PathBuf>,
+}
+
+impl Work<'_> {
+    /// Everything up to the build.
+    pub(super) async fn decide(&self, backend: &dyn Backend) -> Result<Decided> {
+        self.refuse_early(backend).await?;
+        let (options, job) = (self.options, self.job);
+        let (repository, from) = repository(options, Some(backend), self.host, job).await?;
+        let hashes = self.inputs.hashes(job).await?;
+        let names = names(options, &self.inputs, &hashes, repository, from)?;
+        let mut decision = self.ask(backend, &names).await?;
+        if let Decision::Build { mode, base_image, tags, .. } = &mut decision {
+            tags.extend(options.further_tags.iter().cloned());
+            self.keep_one_name(backend, tags);
+            if *mode == Mode::Scratch {
+                self.check_base(backend, base_image).await?;
+            }
+        }
+        let request = match &decision {
+            Decision::Reuse { .. } => None,
+            Decision::Build { mode, base_image, tags, .. } => {
+                let mut request = self.request(*mode, base_image).await?;
+                request.tags.clone_from(tags);
+                if !backend.capabilities().has(Feature::Run) {
+                    self.refuse_dockerfile(backend, *mode, &request).await?;
+                }
+                Some(request)
+            }
+        };
+        let build_folder = self.write_folder(&names, &decision, request.as_ref()).await?;
+        Ok(Decided { names, hashes, decision, request, build_folder })
+    }
+
+    /// Refuses what this backend can never build, before anything is hashed or asked.
+    async fn refuse_early(&self, backend: &dyn Backend) -> Result<()> {
+        let nothing = self.options.recipe.bare_folder(String::new(), &self.options.context);
+        let options = self.options.apply(BuildRequest::new(nothing.context, nothing.dockerfile));
+        self.pipeline.refuse_options(backend, &options)?;
+        let decided = self.options.force_rebuild || self.options.recipe.scheme().is_some();
+        if !decided || backend.capabilities().has(Feature::Run) {
+            return Ok(());
+        }
+        let request = self.request(Mode::Scratch, &self.options.base_image).await?;
+        self.refuse_dockerfile(backend, Mode::Scratch, &request).await
+    }
+
+    async fn refuse_dockerfile(
+        &self,
+        backend: &dyn Backend,
+        mode: Mode,
+        request: &BuildRequest,
+    ) -> Result<()> {
+        let refusal = self.pipeline.refuse_dockerfile(backend, request, self.job).await;
+        refusal.map_err(|error| self.refused(backend, mode, error))
+    }
+
+    /// The error of a backend that cannot build the Dockerfile of a mode.
+    fn refused(&self, backend: &dyn Backend, mode: Mode, error: Error) -> Error {
+        let Some(feature) = error.feature().filter(|feature| *feature == Feature::Run) else { return error };
+        let (recipe, name) = (&self.options.recipe, backend.name());
+        let message = match recipe.scheme() {
+            Some(_) => format!("the backend `{name}` cannot build the recipe `{}`", recipe.name),
+            None => {
+                format!("the backend `{name}` cannot build the recipe `{}` in the mode `{mode}`", recipe.name)
+            }
+        };
+        let refused = Error::unsupported(feature, message).with_source(error);
+        match mode != Mode::Lock && recipe.has_mode(Mode::Lock) && self.options.extra_deps.is_empty() {
+            true => refused.with_hint(format!(
+                "build it once where that works: `{name}` can go on from its lock image, as only the sources are new then"
+            )),
+            false => refused,
+        }
+    }
+
+    async fn ask(&self, backend: &dyn Backend, names: &RuntimeNames) -> Result<Decision> {
+        let options = self.options;
+        match &names.tags {
+            RuntimeTags::Hashes { source, lock, versioned, .. } => {
+                let inquiry = Inquiry {
+                    base_image: &options.base_image,
+                    source,
+                    lock: lock.as_ref(),
+                    versioned: versioned.as_ref(),
+                    modes: &options.recipe.modes,
+                    force_rebuild: options.force_rebuild,
+                    pushes: options.pushes(),
+                    writes_files: options.writes_files(),
+                };
+                decide(backend, &inquiry, self.job).await
+            }
+            RuntimeTags::AgentServer { all, .. } => Ok(Decision::Build {
+                mode: Mode::Scratch,
+                base_image: options.base_image.clone(),
+                tags: all.clone(),
+                kept: Vec::new(),
+                why: "the recipe has no images to build on".to_owned(),
+                answers: Vec::new(),
+            }),
+        }
+    }
+
+    /// A backend that gives its images one name gives them the first.
+    fn keep_one_name(&self, backend: &dyn Backend, tags: &mut Vec<Reference>) {
+        if !backend.capabilities().one_name || tags.len() < 2 {
+            return;
+        }
+        let others: Vec<String> =
+            tags.split_off(1).iter().map(|tag| format!("`{}`", tag.familiar())).collect();
+        self.job.events.warn(format!(
+            "the backend `{}` gives an image one name: {} will not exist, and nothing can be built on it",
+            backend.name(),
+            others.join(" and ")
+        ));
+    }
+
+    /// A base image that does not exist is named before an hour of work ends in it. A service looks for
+    /// names in its own registry, and so cannot be asked.
+    async fn check_base(&self, backend: &dyn Backend, base_image: &str) -> Result<()> {
+        if backend.remote().is_some() || base_image == "scratch" {
+            return Ok(());
+        }
+        let reference: Reference = base_image.parse()?;
+        match self.job.run(backend.find(&reference, FindScope::StoreThenRegistry, self.job)).await {
+            Ok(None) => {
+                let message = format!("there is no base image `{base_image}`");
+                Err(Error::new(ErrorKind::NotFound, message)
+                    .with_source("it is neither here nor in its registry".to_owned())
+                    .with_hint("name another: `--base-image IMAGE`"))
+            }
+            Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
+            // The build says it in its own words, if it needs it.
+            Ok(Some(_)) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Renders the Dockerfile and puts the build folder together.
+    async fn request(&self, mode: Mode, base_image: &str) -> Result<BuildRequest> {
+        let folder = self.folder(mode, base_image).await?;
+        Ok(self.options.apply(BuildRequest::new(folder.context, folder.dockerfile)))
+    }
+
+    async fn folder(&self, mode: Mode, base_image: &str) -> Result<BuildFolder> {
+        let options = self.options;
+        let dockerfile = options.recipe.render(&options.render_input(mode, base_image))?;
+        let (recipe, settings) = (options.recipe.clone(), options.context.clone());
+        let target = options.target.unwrap_or(Target::Binary);
+        if recipe.scheme().is_some() && !target.needs_sources() {
+            return Ok(recipe.bare_folder(dockerfile, &settings));
+        }
+        let source = self.inputs.source().to_owned();
+        self.job.blocking(move |job| recipe.build_folder(&source, dockerfile, &settings, job)).await
+    }
+
+    /// Writes the build folder where the user wants to see it; of an image that exists, the one that it
+    /// would be built from.
+    async fn write_folder(
+        &self,
+        names: &RuntimeNames,
+        decision: &Decision,
+        request: Option<&BuildRequest>,
+    ) -> Result<Option<PathBuf>> {
+        let Some(directory) = &self.options.build_folder else { return Ok(None) };
+        let folder = match request {
+            Some(request) => {
+                BuildFolder { context: request.context.clone(), dockerfile: request.dockerfile.clone() }
+            }
+            None => {
+                let (mode, base_image) = decision.start(&self.options.base_image);
+                self.folder(mode, &base_image).await?
+            }
+        };
+        let added = match (names.hashed(), &names.tags) {
+            (Some(tags), RuntimeTags::Hashes { generic, .. }) => {
+                let generic = generic.as_deref().unwrap_or_default();
+                let tag = generic.rsplit_once([':', '@']).map_or(generic, |(_, tag)| tag);
+                self.options.recipe.config_lines(&names.repository, tag, &tags)?
+            }
+            _ => None,
+        };
+        let (at, shown) = (self.host.current_dir.clone(), directory.clone());
+        let written = shown.clone();
+        self.job.blocking(move |job| folder.write(&written, &at, added.as_ref(), job)).await?;
+        Ok(Some(shown))
+    }
+}
+
+impl Decided {
+    /// The reference of the result, as it is named here.
+    pub(super) fn result(&self) -> Reference {
+        match &self.names.tags {
+            RuntimeTags::Hashes { source, .. } => source.clone(),
+            RuntimeTags::AgentServer { all, .. } => all[0].clone(),
+        }
+    }
+}
