@@ -1,6 +1,7 @@
 //! What a user may type, one file a command. What it means is decided elsewhere: here are only words.
 
 mod backends;
+mod batch;
 mod build;
 mod builds;
 mod config;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use backends::BackendsArgs;
 pub(crate) use backends::BackendsCommand;
+pub(crate) use batch::BatchArgs;
 pub(crate) use build::{BuildArgs, ServiceArgs};
 pub(crate) use builds::{BuildArg, BuildsArgs, BuildsCommand};
 pub(crate) use config::{ConfigArgs, ConfigCommand};
@@ -59,6 +61,8 @@ pub(crate) enum Command {
     Build(Box<BuildArgs>),
     /// Make runtime images of agent platforms from recipes, rebuilding as little as possible.
     Runtime(RuntimeArgs),
+    /// Build the images of a list: hundreds of them, and go on where a batch was stopped.
+    Batch(Box<BatchArgs>),
     /// Look at what a build would send.
     Context(ContextArgs),
     /// Work with images: in the local store, in archives, in registries.

@@ -1,6 +1,7 @@
 //! What is done, one file a command.
 
 mod backends;
+mod batch;
 mod build;
 mod builds;
 mod completions;
@@ -28,6 +29,7 @@ pub(crate) async fn run(command: Command, program: &Program) -> Result<ExitCode>
         Command::Runtime(args) => runtime::run(args.command, program).await.map(|()| ExitCode::Done),
         Command::Context(args) => context::run(args.command, program).await.map(|()| ExitCode::Done),
         Command::Image(args) => image::run(args.command, program).await.map(|()| ExitCode::Done),
+        Command::Batch(args) => batch::run(&args, program).await,
         Command::Backends(args) => backends::run(args.command, program).await,
         Command::Builds(args) => builds::run(args.command, program).await.map(|()| ExitCode::Done),
         Command::Snapshot(args) => snapshot::run(args.command, program).await.map(|()| ExitCode::Done),

@@ -1,5 +1,6 @@
 //! Who prints: results to stdout, everything else to stderr, and nothing anywhere else.
 
+mod batch;
 mod clean;
 mod error;
 mod json;
@@ -18,6 +19,7 @@ use windlass_core::{Error, ErrorKind, Result};
 
 use crate::args::{ColorWhen, Format, GlobalArgs, ProgressMode};
 
+pub(crate) use batch::BatchDisplay;
 pub(crate) use clean::clean;
 pub(crate) use error::in_one_line;
 pub(crate) use style::Style;
@@ -77,6 +79,16 @@ impl Output {
             ProgressMode::Rawjson => Arc::new(json::RawJson::default()),
             ProgressMode::Quiet => Arc::new(Silent),
             ProgressMode::Plain | ProgressMode::Auto => Arc::new(plain::Plain::new(self.style)),
+        }
+    }
+
+    /// Starts showing a batch.
+    pub(crate) fn batch_display(&self) -> Arc<dyn BatchDisplay> {
+        match self.progress {
+            ProgressMode::Tty => Arc::new(batch::BatchTable::new(self.style)),
+            ProgressMode::Rawjson => Arc::new(batch::BatchJson),
+            ProgressMode::Quiet => Arc::new(batch::BatchSilent),
+            ProgressMode::Plain | ProgressMode::Auto => Arc::new(batch::BatchLines::new(self.style)),
         }
     }
 

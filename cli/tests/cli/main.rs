@@ -3,6 +3,7 @@
 //! Every test has its own home, cache and state; none needs a network or docker.
 
 mod backends;
+mod batch;
 mod build;
 mod config;
 mod context;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -17,8 +18,8 @@ use crate::digest::Digest;
 use crate::dockerfile::{Dockerfile, InstructionKind};
 use crate::error::{Error, nearest};
 use crate::output::{Destination, Output};
-use crate::recipe::RuntimeOptions;
 use crate::recipe::agent_server::Target;
+use crate::recipe::{Recipe, RuntimeOptions};
 use crate::reference::Reference;
 use crate::request::{BuildRequest, DockerfileSource, EngineOption, NamedContext};
 
@@ -48,11 +49,19 @@ pub(super) struct Loader<'a> {
     trees: HashMap<(PathBuf, PathBuf), Result<Rc<Tree>, String>>,
     /// Contexts without a Dockerfile in them.
     bare: HashMap<PathBuf, Result<Context, String>>,
+    recipe_files: HashMap<PathBuf, Arc<Recipe>>,
 }
 
 impl<'a> Loader<'a> {
     pub(super) fn new(options: &'a ListOptions<'a>, paths: Paths, problems: &'a mut Problems) -> Self {
-        Self { options, paths, problems, trees: HashMap::new(), bare: HashMap::new() }
+        Self {
+            options,
+            paths,
+            problems,
+            trees: HashMap::new(),
+            bare: HashMap::new(),
+            recipe_files: HashMap::new(),
+        }
     }
 
     /// Looks everything up. What is wrong is among the problems.
@@ -85,7 +94,7 @@ impl<'a> Loader<'a> {
 
     fn recipe(&mut self, draft: &Draft, said: &RecipeDraft) -> Option<Entry> {
         // All of it is looked at, whatever is wrong with some of it.
-        let recipe = self.options.recipes.get(&said.recipe.1);
+        let recipe = self.find_recipe(&said.recipe.1);
         let recipe = recipe.map_err(|error| self.problems.add_error(said.recipe.0, &error)).ok();
         let source = self.source(said);
         let tags: Option<Vec<Reference>> = self.parse_all(&draft.tags);
@@ -136,6 +145,21 @@ impl<'a> Loader<'a> {
             ],
             work: Work::Recipe(Box::new(options)),
         })
+    }
+
+    /// By its name, or in a file.
+    fn find_recipe(&mut self, name: &str) -> Result<Arc<Recipe>, Error> {
+        let is_file = Path::new(name).extension().is_some_and(|extension| extension == "toml");
+        if !is_file {
+            return self.options.recipes.get(name);
+        }
+        let path = self.options.current_dir.join(self.below_list(name));
+        if let Some(recipe) = self.recipe_files.get(&path) {
+            return Ok(recipe.clone());
+        }
+        let recipe = self.options.recipes.clone().read_file(&path)?;
+        self.recipe_files.insert(path, recipe.clone());
+        Ok(recipe)
     }
 
     fn source(&mut self, said: &RecipeDraft) -> Option<PathBuf> {

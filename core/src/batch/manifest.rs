@@ -1,6 +1,6 @@
 //! What became of each image, a line each, written as soon as it is known.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -109,6 +109,22 @@ impl Manifest {
         Ok(Self { path, file: Mutex::new(file), known })
     }
 
+    /// The hashes of the entries that need no more work, by the manifest of a directory; none if there is no
+    /// manifest. Changes nothing. Blocking.
+    ///
+    /// # Errors
+    /// `Corrupt` as [`Manifest::open`]; `LocalIo` if it cannot be read.
+    pub fn look(directory: &Path) -> Result<HashSet<String>> {
+        let path = directory.join(NAME);
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashSet::new()),
+            bytes => bytes.or_error(ErrorKind::LocalIo, || format!("could not read `{}`", path.display()))?,
+        };
+        let (known, _) = records(&bytes, &path)?;
+        let finished = known.into_iter().filter(|(_, record)| record.status != Status::Failed);
+        Ok(finished.map(|(hash, _)| hash).collect())
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -158,16 +174,26 @@ fn lock(file: &File, path: &Path) -> Result<()> {
 
 /// Reads the records; a last line that was torn by a crash is cut off.
 fn read(file: &mut File, path: &Path) -> Result<HashMap<String, Record>> {
-    let failed = || format!("could not read `{}`", path.display());
     let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0)).or_error(ErrorKind::LocalIo, failed)?;
-    file.read_to_end(&mut bytes).or_error(ErrorKind::LocalIo, failed)?;
+    file.seek(SeekFrom::Start(0))
+        .and_then(|_| file.read_to_end(&mut bytes))
+        .or_error(ErrorKind::LocalIo, || format!("could not read `{}`", path.display()))?;
+    let (known, whole) = records(&bytes, path)?;
+    if whole < bytes.len() {
+        file.set_len(whole as u64)
+            .and_then(|()| file.sync_all())
+            .or_error(ErrorKind::LocalIo, || format!("could not write `{}`", path.display()))?;
+    }
+    Ok(known)
+}
+
+/// The last record of each entry, and how many bytes the whole lines have.
+fn records(bytes: &[u8], path: &Path) -> Result<(HashMap<String, Record>, usize)> {
     let mut known = HashMap::new();
     let mut whole = 0;
     for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let record = serde_json::from_slice::<Record>(line);
         let is_last = whole + line.len() == bytes.len();
-        match record {
+        match serde_json::from_slice::<Record>(line) {
             Ok(record) if line.ends_with(b"\n") => drop(known.insert(record.entry.clone(), record)),
             // Whether it is torn or only its end is missing: what it says is done again.
             _ if is_last => break,
@@ -181,12 +207,7 @@ fn read(file: &mut File, path: &Path) -> Result<HashMap<String, Record>> {
         }
         whole += line.len();
     }
-    if whole < bytes.len() {
-        file.set_len(whole as u64)
-            .and_then(|()| file.sync_all())
-            .or_error(ErrorKind::LocalIo, || format!("could not write `{}`", path.display()))?;
-    }
-    Ok(known)
+    Ok((known, whole))
 }
 
 fn move_aside(file: &File, path: &Path) -> std::io::Result<()> {
@@ -278,6 +299,7 @@ mod tests {
             let path = dir.path().join(NAME);
             std::fs::write(&path, format!("{whole}{end}")).expect("write");
             let manifest = Manifest::open(dir.path(), true).expect("resumed");
+            assert_eq!(Manifest::look(dir.path()).expect("read").len(), 1);
             assert!(manifest.finished(&entry("a")).is_some() && manifest.finished(&entry("b")).is_none());
             manifest.add(&record("c", Status::Built)).expect("written");
             let text = std::fs::read_to_string(&path).expect("read");

@@ -7,6 +7,7 @@
 
 mod bake;
 mod builder;
+mod check;
 mod disk;
 mod draft;
 mod entry;
@@ -21,6 +22,7 @@ mod schedule;
 mod summary;
 
 pub use builder::{Built, ImageBuilder, PipelineBuilder};
+pub use check::check;
 pub use disk::DiskGuard;
 pub use entry::{Entry, Work};
 pub use list::{List, ListOptions};

@@ -116,8 +116,9 @@ fn parse_toml(text: &str) -> Option<Value> {
 }
 
 /// A number and a unit: `B`, `kB`, `MB`, `GB`, `TB` in steps of 1000, `KiB`, `MiB`, `GiB`, `TiB` in
-/// steps of 1024. Bare `M` is refused: half the world takes it for the one, half for the other.
-fn parse_bytes(text: &str) -> Option<i64> {
+/// steps of 1024. Bare `M` is refused: half the world takes it for the one, half for the other. `None` if it
+/// is none.
+pub fn parse_bytes(text: &str) -> Option<i64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

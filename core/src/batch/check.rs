@@ -1,0 +1,98 @@
+//! What can be known to go wrong before the first image is begun, besides what the list itself says.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::entry::Work;
+use super::list::List;
+use crate::backend::{Backend, Job};
+use crate::context::{Context, ContextPath};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pipeline::Pipeline;
+use crate::request::BuildRequest;
+
+/// Refuses a list whose Dockerfiles or options the backend cannot build, and a report that would become part
+/// of an image. Asks nobody.
+///
+/// # Errors
+/// `Unsupported`, with the backends that can; `InvalidInput` for the place of the report.
+pub async fn check(list: &List, pipeline: &Pipeline, report: &Path, job: &Job) -> Result<()> {
+    let mut looked_at = BTreeSet::new();
+    for entry in &list.entries {
+        // A recipe's Dockerfile is known when it is decided how much of another image is taken.
+        let Work::Dockerfile(request) = &entry.work else { continue };
+        if !looked_at.insert(what_counts(request)) {
+            continue;
+        }
+        check_report(&request.context, report)?;
+        let refuse = |backend: Arc<dyn Backend>| async move {
+            pipeline.refuse_unsupported(backend.as_ref(), request, job).await
+        };
+        let refused = pipeline.first_available(job, refuse).await;
+        refused.map_err(|error| error.with_detail("image", entry.name.clone()))?;
+    }
+    Ok(())
+}
+
+/// Images that have the same of this are refused alike.
+fn what_counts(request: &BuildRequest) -> String {
+    let options: Vec<_> = request.needs().into_iter().map(|(_, option)| option).collect();
+    let root = request.context.root().unwrap_or(Path::new(""));
+    format!("{} {root:?} {:?} {options:?}", request.dockerfile.shown.display(), request.target)
+}
+
+/// Logs that are written into a context while it is built would be in the image, or fail the build.
+fn check_report(context: &Context, report: &Path) -> Result<()> {
+    let Some(root) = context.root().and_then(|root| root.canonicalize().ok()) else { return Ok(()) };
+    let report = resolved(report);
+    let inside = report.strip_prefix(&root).ok().map(|path| ContextPath::clean(path.as_os_str().as_bytes()));
+    let Some(Some(inside)) = inside else { return Ok(()) };
+    if context.ignore().excluded(&inside) {
+        return Ok(());
+    }
+    let message = format!("the report would be written into the build context `{}`", root.display());
+    Err(Error::new(ErrorKind::InvalidInput, message)
+        .with_hint("name another directory with `--report`, or exclude this one in `.dockerignore`"))
+}
+
+/// A path without links, whether it is there yet or not.
+fn resolved(path: &Path) -> PathBuf {
+    let mut rest: Vec<&OsStr> = Vec::new();
+    for above in path.ancestors() {
+        if let Ok(real) = above.canonicalize() {
+            return rest.into_iter().rev().fold(real, |real, name| real.join(name));
+        }
+        rest.extend(above.file_name());
+    }
+    path.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::ContextSettings;
+
+    #[test]
+    fn a_report_is_no_part_of_an_image() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().join("app");
+        std::fs::create_dir(&root).expect("a directory");
+        std::fs::write(root.join(".dockerignore"), "out\n").expect("write");
+        let context = Context::from_dir(&root, None, &ContextSettings::default()).expect("a context");
+        for (report, good) in [
+            (root.join("report"), false),
+            (root.join("a/b"), false),
+            (root.clone(), false),
+            (root.join("out"), true),
+            (root.join("out/a"), true),
+            (dir.path().join("report"), true),
+            (dir.path().join("app2"), true),
+        ] {
+            assert_eq!(check_report(&context, &report).is_ok(), good, "{}", report.display());
+        }
+        check_report(&Context::empty(), &root).expect("nothing is read");
+    }
+}
