@@ -19,6 +19,9 @@ use crate::registry::{BlobSource, Pushed, RegistryClient};
 /// So many blobs are asked for while one is sent.
 const ASKED_AT_ONCE: usize = 4;
 
+/// A blob that is no larger and was never seen anywhere is sent without a question: the config of a new image.
+const SENT_UNASKED_BYTES: u64 = 64 << 10;
+
 /// Indexes of indexes exist; towers of them are nobody's image.
 const DEEPEST_INDEX: usize = 8;
 
@@ -214,7 +217,13 @@ impl Push<'_> {
             // Nobody has read it here, so it need not be kept here.
             BlobSource::Registries(elsewhere)
         };
-        let pushed = match client.push_blob(repository, blob, &source, from, self.step, job).await {
+        // A document that was only just made is hardly there: it is as soon sent as asked for.
+        let is_new = origins.is_empty() && blob.size_bytes <= SENT_UNASKED_BYTES;
+        let pushed = match is_new {
+            true => client.send_blob(repository, blob, &source, self.step, job).await,
+            false => client.push_blob(repository, blob, &source, from, self.step, job).await,
+        };
+        let pushed = match pushed {
             Ok(pushed) => pushed,
             Err(error) if matches!(source, BlobSource::File(_)) && may_be_ours(&error) => {
                 return Err(self.check_own(blob, job).await.err().unwrap_or(error));

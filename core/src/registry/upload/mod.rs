@@ -142,23 +142,53 @@ impl RegistryClient {
             Claim::There(pushed) => Ok(pushed),
             Claim::Absent(begun) => {
                 let session = self.session(endpoint, repository, blob, job);
-                let upload = Upload { session, blob, source, report: report.of(blob) };
-                let permit = async { Ok(self.inner.sending.acquire().await) };
-                let _permit = match (job.run(permit).await, begun) {
-                    (Ok(permit), begun) => {
-                        upload.run(begun).await?;
-                        permit
-                    }
-                    (Err(error), Some(begun)) => {
-                        upload.session.abandon(begun.location).await;
-                        return Err(error);
-                    }
-                    (Err(error), None) => return Err(error),
-                };
-                self.inner.known_blobs.note(&repository.name(), blob.digest, Instant::now());
-                Ok(Pushed::Uploaded)
+                self.upload(repository, Upload { session, blob, source, report: report.of(blob) }, begun)
+                    .await
             }
         }
+    }
+
+    /// Sends a blob without asking whether it is there, unless that is known.
+    ///
+    /// # Errors
+    /// As [`RegistryClient::push_blob`].
+    pub async fn send_blob(
+        &self,
+        repository: &Reference,
+        blob: &Descriptor,
+        source: &BlobSource,
+        step: &Step,
+        job: &Job,
+    ) -> Result<Pushed> {
+        if self.knows_blob(repository, blob) {
+            return Ok(Pushed::Existed);
+        }
+        let session = self.session(self.endpoint(repository.registry())?, repository, blob, job);
+        let report = Report::new(step, job).of(blob);
+        self.upload(repository, Upload { session, blob, source, report }, None).await
+    }
+
+    /// Sends a blob when it is its turn.
+    async fn upload(
+        &self,
+        repository: &Reference,
+        upload: Upload<'_>,
+        begun: Option<Begun>,
+    ) -> Result<Pushed> {
+        let permit = async { Ok(self.inner.sending.acquire().await) };
+        let _permit = match (upload.session.job.run(permit).await, begun) {
+            (Ok(permit), begun) => {
+                upload.run(begun).await?;
+                permit
+            }
+            (Err(error), Some(begun)) => {
+                upload.session.abandon(begun.location).await;
+                return Err(error);
+            }
+            (Err(error), None) => return Err(error),
+        };
+        self.inner.known_blobs.note(&repository.name(), upload.blob.digest, Instant::now());
+        Ok(Pushed::Uploaded)
     }
 
     /// Sees to it that a repository has a blob without sending it: asks for it, takes it over from
