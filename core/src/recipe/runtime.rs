@@ -217,3 +217,6 @@ fn found_image(backend: &dyn Backend, found: &FoundImage, references: Vec<Refere
         metadata: serde_json::Map::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;
