@@ -130,7 +130,12 @@ pub const KEYS: &[Key] = &[
     key("environments.*.backend", Kind::List, None, "The backend, or several, of `--env NAME`."),
     key("backends.*.type", Kind::Text, None, "The type of this backend. Unset: its name."),
     key("backends.*.*", Kind::Free, None, "An option of this backend; see the page of its type."),
+    key("recipes.*.extends", Kind::Text, None, "The recipe that this one is like, but for its own keys."),
     key("recipes.*.template", Kind::Path, None, "The template of the Dockerfile of this recipe."),
+    key("recipes.*.repository", Kind::Text, None, "The repository of its images."),
+    key("recipes.*.base-image", Kind::Text, None, "The base image where none is typed."),
+    key("recipes.*.source", Kind::Text, None, "The source directory where none is typed."),
+    key("recipes.*.version", Kind::Text, None, "The version that its tags name."),
     key("recipes.*.*", Kind::Free, None, "Another key of this recipe; see the page about recipes."),
     key(
         "registries.*.plain-http",

@@ -201,7 +201,7 @@ impl BuildFolder {
     /// Writes the folder to a directory that is new, empty, or was written by windlass before: whole, or
     /// not at all. `added` goes to the end of what its file held before. Blocking.
     ///
-    /// A relative path starts at `current_dir`, which itself is never replaced.
+    /// The sources are guarded by themselves, whatever `guard` says of them.
     ///
     /// # Errors
     /// `InvalidInput` for a directory that windlass may not replace; `ContextUnreadable`, `LocalIo`,
@@ -209,14 +209,12 @@ impl BuildFolder {
     pub fn write(
         &self,
         directory: &Path,
-        current_dir: &Path,
+        guard: FolderGuard<'_>,
         added: Option<&AddedLines>,
         job: &Job,
     ) -> Result<()> {
         let sources: Vec<PathBuf> = self.context.directories().map(Path::to_owned).collect();
-        let guard =
-            FolderGuard { current_dir, home_dir: None, sources: &sources, forced: false, force_option: "" };
-        let folder = OwnedFolder::claim(directory, &guard)?;
+        let folder = OwnedFolder::claim(directory, &FolderGuard { sources: &sources, ..guard })?;
         folder.replace(job, |fresh| {
             self.fill(fresh, job)?;
             let Some(added) = added else { return Ok(()) };

@@ -7,6 +7,7 @@ use super::decide::{Decision, Inquiry, decide};
 use super::inputs::{Hashes, Inputs};
 use super::names::{RuntimeNames, RuntimeTags, names, repository};
 use super::options::RuntimeOptions;
+use super::owned_folder::FolderGuard;
 use super::{BuildFolder, Mode};
 use crate::backend::{Backend, Feature, FindScope, Job};
 use crate::backend_registry::Host;
@@ -212,9 +213,13 @@ impl Work<'_> {
             }
             _ => None,
         };
-        let (at, shown) = (self.host.current_dir.clone(), directory.clone());
-        let written = shown.clone();
-        self.job.blocking(move |job| folder.write(&written, &at, added.as_ref(), job)).await?;
+        let (shown, written) = (directory.clone(), directory.clone());
+        let (current_dir, home_dir) = (self.host.current_dir.clone(), self.host.home_dir.clone());
+        let write = move |job: &Job| {
+            let guard = FolderGuard { home_dir: home_dir.as_deref(), ..FolderGuard::new(&current_dir) };
+            folder.write(&written, guard, added.as_ref(), job)
+        };
+        self.job.blocking(write).await?;
         Ok(Some(shown))
     }
 }

@@ -190,7 +190,7 @@ fn a_written_folder_is_whole_and_adds_to_its_configuration() {
     let written = current_dir.join("folder");
     let lines = "\nDOCKER_IMAGE_TAG=oh_v1_image_debian_tag_11\nDOCKER_IMAGE_SOURCE_TAG=oh_v1_lock_source\n";
     for times in 1..=2 {
-        folder.write(Path::new("folder"), &current_dir, Some(&added), &job).expect("written");
+        folder.write(Path::new("folder"), FolderGuard::new(&current_dir), Some(&added), &job).expect("written");
         let config = fs::read_to_string(written.join("config.sh")).expect("readable");
         assert_eq!(config, lines[1..].repeat(times));
         for (name, content) in files(&folder) {
@@ -201,7 +201,7 @@ fn a_written_folder_is_whole_and_adds_to_its_configuration() {
     }
     // What has disappeared from the sources disappears from the folder.
     fs::remove_file(checkout.at("agents/main.py")).expect("removed");
-    checkout.folder().expect("put together").write(&written, &current_dir, None, &job).expect("written");
+    checkout.folder().expect("put together").write(&written, FolderGuard::new(&current_dir), None, &job).expect("written");
     assert!(!written.join("code/agents/main.py").exists() && written.join("Dockerfile").exists());
 }
 
@@ -211,20 +211,20 @@ fn a_folder_that_cannot_be_written_leaves_what_was_there() {
     let (current_dir, job) = (checkout.at("work"), Job::silent());
     fs::create_dir(&current_dir).expect("made");
     let folder = checkout.folder().expect("put together");
-    folder.write(Path::new("folder"), &current_dir, None, &job).expect("written");
+    folder.write(Path::new("folder"), FolderGuard::new(&current_dir), None, &job).expect("written");
     let stopped = Job::silent();
     stopped.cancel.cancel();
-    let error = folder.write(Path::new("folder"), &current_dir, None, &stopped).expect_err("stopped");
+    let error = folder.write(Path::new("folder"), FolderGuard::new(&current_dir), None, &stopped).expect_err("stopped");
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     symlink("..", checkout.at("agents/sub/up")).expect("a link");
     let broken = checkout.folder().expect("put together");
-    broken.write(Path::new("folder"), &current_dir, None, &job).expect_err("a circle");
+    broken.write(Path::new("folder"), FolderGuard::new(&current_dir), None, &job).expect_err("a circle");
     assert!(current_dir.join("folder/code/agents/main.py").exists());
     assert_eq!(fs::read_dir(&current_dir).expect("readable").count(), 1);
 
     checkout.put("work/foreign/precious.txt", "x");
     for refused in ["foreign", "../agents", "../agents/inside", ".", "..", "/"] {
-        let error = folder.write(Path::new(refused), &current_dir, None, &job).expect_err(refused);
+        let error = folder.write(Path::new(refused), FolderGuard::new(&current_dir), None, &job).expect_err(refused);
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{refused}: {error:?}");
     }
     assert!(checkout.at("work/foreign/precious.txt").exists() && checkout.at("agents/main.py").exists());
