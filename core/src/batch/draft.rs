@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::located::{Field, Fields, Raw};
+use super::fields::Fields;
+use super::located::{Field, Raw};
 use super::problems::Problems;
 
 /// A text and its line.

@@ -1,6 +1,10 @@
 //! From what a list says to what is built: contexts, Dockerfiles and recipes are looked up, references and
 //! platforms parsed, names and tags compared.
 
+mod collisions;
+mod naming;
+mod recipes;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -9,17 +13,18 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::draft::{Draft, RecipeDraft, Text};
+use super::draft::{Draft, Text};
 use super::entry::{Entry, Work, hash_of};
 use super::list::ListOptions;
 use super::problems::{Problems, in_one_line};
+use naming::{free_name, name_of, short_name};
+
 use crate::context::Context;
 use crate::digest::Digest;
 use crate::dockerfile::{Dockerfile, InstructionKind};
-use crate::error::{Error, nearest};
-use crate::output::{Destination, Output};
-use crate::recipe::agent_server::Target;
-use crate::recipe::{Recipe, RuntimeOptions};
+use crate::error::{Error, ErrorKind, nearest};
+use crate::output::Output;
+use crate::recipe::Recipe;
 use crate::reference::Reference;
 use crate::request::{BuildRequest, DockerfileSource, EngineOption, NamedContext};
 
@@ -73,6 +78,7 @@ impl<'a> Loader<'a> {
                 self.problems.add(*line, format!("the name `{name}` is taken by the image in line {other}"));
             }
         }
+        self.check_tags(&drafts);
         let mut taken: BTreeSet<String> = names.into_keys().collect();
         let mut entries = Vec::new();
         for draft in drafts {
@@ -90,86 +96,6 @@ impl<'a> Loader<'a> {
         }
         self.check_places(&entries);
         entries
-    }
-
-    fn recipe(&mut self, draft: &Draft, said: &RecipeDraft) -> Option<Entry> {
-        // All of it is looked at, whatever is wrong with some of it.
-        let recipe = self.find_recipe(&said.recipe.1);
-        let recipe = recipe.map_err(|error| self.problems.add_error(said.recipe.0, &error)).ok();
-        let source = self.source(said);
-        let tags: Option<Vec<Reference>> = self.parse_all(&draft.tags);
-        let platforms = self.parse_all(&draft.platforms);
-        let target = draft.target.as_ref().map(|(line, target)| {
-            target.parse::<Target>().map_err(|error| self.problems.add_error(*line, &error))
-        });
-        let target = target.transpose();
-        let (recipe, tags, platforms, target) = (recipe?, tags?, platforms?, target.ok()?);
-        let text = |text: &Option<Text>| text.as_ref().map(|(_, text)| text.clone());
-        let mut options = RuntimeOptions {
-            repository: text(&said.repository),
-            version: text(&said.version),
-            platforms,
-            extra_deps: text(&said.extra_deps).unwrap_or_default(),
-            build_args: draft.build_args.clone(),
-            labels: draft.labels.clone(),
-            browser: said.browser,
-            variables: said.variables.clone(),
-            target,
-            custom_tags: said.custom_tags.iter().map(|(_, tag)| tag.clone()).collect(),
-            further_tags: tags.clone(),
-            outputs: self.options.outputs.map_or_else(|| vec![Output::image()], <[Output]>::to_vec),
-            no_cache: draft.no_cache,
-            pull: draft.pull,
-            source_date_epoch: self.options.source_date_epoch,
-            context: self.options.context.clone(),
-            ..RuntimeOptions::new(recipe)
-        };
-        options.base_image = text(&draft.base_image).unwrap_or(options.base_image);
-        options.source = source.unwrap_or(options.source);
-        if let Err(error) = options.check() {
-            self.problems.add_error(draft.line, &error);
-            return None;
-        }
-        let name = text(&draft.name).unwrap_or_else(|| name_of_runtime(&options));
-        let directory = options.source.display();
-        Some(Entry {
-            name,
-            line: draft.line,
-            base_image: Some(options.base_image.clone()),
-            target: text(&draft.target),
-            tags,
-            hash: hash_of_runtime(&options),
-            shares: vec![
-                format!("sources {} {directory}", options.recipe.name),
-                format!("base {}", options.base_image),
-            ],
-            work: Work::Recipe(Box::new(options)),
-        })
-    }
-
-    /// By its name, or in a file.
-    fn find_recipe(&mut self, name: &str) -> Result<Arc<Recipe>, Error> {
-        let is_file = Path::new(name).extension().is_some_and(|extension| extension == "toml");
-        if !is_file {
-            return self.options.recipes.get(name);
-        }
-        let path = self.options.current_dir.join(self.below_list(name));
-        if let Some(recipe) = self.recipe_files.get(&path) {
-            return Ok(recipe.clone());
-        }
-        let recipe = self.options.recipes.clone().read_file(&path)?;
-        self.recipe_files.insert(path, recipe.clone());
-        Ok(recipe)
-    }
-
-    fn source(&mut self, said: &RecipeDraft) -> Option<PathBuf> {
-        let (line, path) = said.source.as_ref()?;
-        let shown = self.below_list(path);
-        let path = self.options.current_dir.join(&shown);
-        if !path.is_dir() {
-            self.problems.add(*line, format!("the source directory `{}` does not exist", shown.display()));
-        }
-        Some(path)
     }
 
     fn dockerfile(&mut self, draft: &Draft) -> Option<Entry> {
@@ -274,6 +200,10 @@ impl<'a> Loader<'a> {
 
     fn read(&self, context: &Path, file: &Path) -> Result<Tree, Error> {
         let (root, path) = (self.options.current_dir.join(context), self.options.current_dir.join(file));
+        if !root.exists() {
+            let message = format!("the build context `{}` does not exist", context.display());
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
         let context = Context::from_dir(&root, Some(&path), self.options.context)?;
         let dockerfile = DockerfileSource::read(file, &path, &context)?;
         Ok(Tree { parsed: parse(&dockerfile)?, context, dockerfile })
@@ -390,40 +320,6 @@ impl<'a> Loader<'a> {
         }
         contexts
     }
-
-    /// No two images may be written to the same place: the later one would be all that is left.
-    fn check_places(&mut self, entries: &[Entry]) {
-        let mut places: BTreeMap<(&str, String), &Entry> = BTreeMap::new();
-        for entry in entries {
-            for (what, place) in places_of(entry) {
-                let Some(other) = places.insert((what, place.clone()), entry) else { continue };
-                let text = match what {
-                    RECIPE => format!("this is the image of line {} again", other.line),
-                    _ => format!("the {what} `{place}` is that of the image in line {} too", other.line),
-                };
-                self.problems.add(entry.line, text);
-            }
-        }
-    }
-}
-
-const RECIPE: &str = "recipe";
-
-/// Where an image goes that nothing else may.
-fn places_of(entry: &Entry) -> Vec<(&'static str, String)> {
-    let tags: BTreeSet<String> = entry.tags.iter().map(Reference::familiar).collect();
-    let mut places: Vec<_> = tags.into_iter().map(|tag| ("tag", tag)).collect();
-    match &entry.work {
-        Work::Dockerfile(request) => {
-            for output in &request.outputs {
-                if let Some(Destination::Path(path)) = &output.destination {
-                    places.push(("output", path.display().to_string()));
-                }
-            }
-        }
-        Work::Recipe(_) => places.push((RECIPE, entry.hash.clone())),
-    }
-    places
 }
 
 fn parse(dockerfile: &DockerfileSource) -> Result<Option<Dockerfile>, Error> {
@@ -439,36 +335,6 @@ fn engine_options(draft: &Draft) -> Vec<EngineOption> {
         value: Some(value.clone()),
     };
     draft.engine_options.iter().map(option).collect()
-}
-
-fn hash_of_runtime(options: &RuntimeOptions) -> String {
-    hash_of(&json!({
-        "recipe": *options.recipe,
-        "base-image": options.base_image,
-        "source": options.source,
-        "repository": options.repository,
-        "version": options.version,
-        "platforms": options.platforms,
-        "extra-deps": options.extra_deps,
-        "build-args": options.build_args,
-        "labels": options.labels,
-        "browser": options.browser,
-        "variables": options.variables,
-        "target": options.target.map(|target| target.to_string()),
-        "custom-tags": options.custom_tags,
-        "tags": options.further_tags,
-        "outputs": options.outputs,
-        "no-cache": options.no_cache,
-        "pull": options.pull,
-        "source-date-epoch": options.source_date_epoch,
-    }))
-}
-
-/// What an image of a recipe is called where nobody names it.
-fn name_of_runtime(options: &RuntimeOptions) -> String {
-    let target = options.target.map(|target| target.to_string()).unwrap_or_default();
-    let custom = options.custom_tags.join(" ");
-    name_of(&format!("{} {} {target} {custom}", options.recipe.name, options.base_image))
 }
 
 fn hash_of_request(request: &BuildRequest, root: &str) -> String {
@@ -489,25 +355,4 @@ fn hash_of_request(request: &BuildRequest, root: &str) -> String {
         "source-date-epoch": request.source_date_epoch,
         "engine-options": engine,
     }))
-}
-
-/// The last part of a repository, and its tag.
-fn short_name(reference: &Reference) -> String {
-    let repository = reference.repository().rsplit('/').next().unwrap_or_default();
-    format!("{repository} {}", reference.tag().unwrap_or_default())
-}
-
-/// The letters of a text that a directory may have anywhere.
-fn name_of(text: &str) -> String {
-    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let words = text.split(|c: char| !word(c)).filter(|word| !word.is_empty());
-    let mut name = words.collect::<Vec<_>>().join("-");
-    name.truncate(100);
-    let name = name.trim_start_matches('.');
-    if name.is_empty() { "image".to_owned() } else { name.to_owned() }
-}
-
-fn free_name(name: &str, taken: &BTreeSet<String>) -> String {
-    let numbered = (2..).map(|number| format!("{name}-{number}"));
-    std::iter::once(name.to_owned()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default()
 }

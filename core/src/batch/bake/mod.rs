@@ -13,7 +13,8 @@ use evaluate::Scope;
 use parse::{Block, File};
 
 use super::draft::Draft;
-use super::located::{Field, Fields, Raw};
+use super::fields::Fields;
+use super::located::{Field, Raw};
 use super::problems::Problems;
 use crate::error::nearest;
 
