@@ -9,7 +9,8 @@ use serde::Serialize;
 use windlass_core::backend::Job;
 use windlass_core::backend_registry::Host;
 use windlass_core::batch::{
-    BatchOptions, DiskGuard, Entry, List, ListOptions, Manifest, PipelineBuilder, Summary, Work, check,
+    BatchOptions, DiskGuard, Entry, FailedImage, List, ListOptions, Manifest, PipelineBuilder, Summary, Work,
+    check,
 };
 use windlass_core::config::parse_bytes;
 use windlass_core::context::warnings;
@@ -83,7 +84,7 @@ async fn prepare(
     job: &Job,
 ) -> Result<List> {
     let list = read(args, session, job).await?;
-    check(&list, pipeline, report, job).await?;
+    check(&list, pipeline, &session.host, report, job).await?;
     if !args.dry_run {
         warn(&list, job).await?;
     }
@@ -228,9 +229,18 @@ fn as_text(summary: &Summary) -> String {
         text += &format!(", {seconds:.3} s an image built");
     }
     text.push('\n');
+    // Three hundred images may have failed for one reason.
+    let mut reasons: Vec<(&str, Vec<&FailedImage>)> = Vec::new();
     for failure in &summary.failures {
-        text += &format!("\nfailed: {}\n  {}\n", clean(&failure.name), clean(&failure.error));
-        if let Some(log) = &failure.log_path {
+        match reasons.iter_mut().find(|(reason, _)| *reason == failure.error) {
+            Some((_, images)) => images.push(failure),
+            None => reasons.push((&failure.error, vec![failure])),
+        }
+    }
+    for (reason, images) in reasons {
+        let names: Vec<String> = images.iter().map(|image| clean(&image.name)).collect();
+        text += &format!("\nfailed: {}\n  {}\n", names.join(", "), clean(reason));
+        if let Some(log) = &images[0].log_path {
             text += &format!("  log: {}\n", log.display());
         }
     }

@@ -106,6 +106,7 @@ recipe = \"agent-servr\"
 context = \"app\"
 
 [[image]]
+name = \"../x\"
 context = \"app\"
 target = \"tests\"
 ";
@@ -124,7 +125,8 @@ target = \"tests\"
             "images.toml:19: `base_image` must be a text, and is a number",
             "images.toml:22: there is no recipe `agent-servr`; did you mean `agent-server`?",
             "images.toml:23: `context` cannot stand beside `recipe`",
-            "images.toml:27: `app/Dockerfile` has no stage `tests`",
+            "images.toml:26: the name `../x` must be of at most",
+            "images.toml:28: `app/Dockerfile` has no stage `tests`",
         ],
     );
     assert!(!sandbox.path("out").exists());
@@ -306,4 +308,24 @@ fn who_stops_a_batch_finds_a_true_manifest() {
         sandbox.run(&["image", "inspect", &tag]).done();
     }
     assert_eq!(sandbox.leftovers(), [""; 0]);
+}
+
+#[test]
+fn images_of_recipes_are_looked_at_before_the_first_is_begun() {
+    let list = "recipe = \"agent-server\"\nsource = \"sdk\"\nrepository = \"r.io/agent\"\ncustom-tags = [\"python\"]\n\n\
+                [[image]]\nbase-image = \"debian:11\"\n\n[[image]]\nbase-image = \"debian:12\"\n\n\
+                [[image]]\nrecipe = \"openhands-runtime\"\ncustom-tags = []\nbase-image = \"debian:11\"\n";
+    let sandbox = sandbox(&[("images.toml", list)]);
+    for part in ["sdk", "tools", "workspace", "agent_server"] {
+        sandbox.write(&format!("sdk/openhands-{part}/x.py"), "");
+    }
+    sandbox.write("sdk/pyproject.toml", "[project]\nname = \"sdk\"\nversion = \"1.2.3\"\n");
+    sandbox.write("sdk/uv.lock", "");
+    let outcome = sandbox.run(&["batch", "images.toml", "--report", "out"]);
+    outcome.refused(
+        2,
+        &["images.toml:9: the tag `r.io/agent:unknown-python` is that of the image in line 6 too"],
+    );
+    outcome.refused(2, &["images.toml:12:", "poetry.lock"]);
+    assert!(!sandbox.path("out").exists());
 }

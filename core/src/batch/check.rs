@@ -1,6 +1,6 @@
 //! What can be known to go wrong before the first image is begun, besides what the list itself says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -8,18 +8,24 @@ use std::sync::Arc;
 
 use super::entry::Work;
 use super::list::List;
+use super::problems::Problems;
 use crate::backend::{Backend, Job};
+use crate::backend_registry::Host;
 use crate::context::{Context, ContextPath};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Pipeline;
+use crate::recipe::runtime_names;
+use crate::reference::Reference;
 use crate::request::BuildRequest;
 
-/// Refuses a list whose Dockerfiles or options the backend cannot build, and a report that would become part
-/// of an image. Asks nobody.
+/// Refuses a list whose Dockerfiles or options the backend cannot build, whose recipes miss something or give two
+/// images the same tag, and a report that would become part of an image. Asks nobody.
 ///
 /// # Errors
-/// `Unsupported`, with the backends that can; `InvalidInput` for the place of the report.
-pub async fn check(list: &List, pipeline: &Pipeline, report: &Path, job: &Job) -> Result<()> {
+/// `Unsupported`, with the backends that can; `InvalidInput` with all that is wrong with what recipes make, or
+/// for the place of the report.
+pub async fn check(list: &List, pipeline: &Pipeline, host: &Host, report: &Path, job: &Job) -> Result<()> {
+    check_recipes(list, host, job).await?;
     let mut looked_at = BTreeSet::new();
     for entry in &list.entries {
         // A recipe's Dockerfile is known when it is decided how much of another image is taken.
@@ -35,6 +41,42 @@ pub async fn check(list: &List, pipeline: &Pipeline, report: &Path, job: &Job) -
         refused.map_err(|error| error.with_detail("image", entry.name.clone()))?;
     }
     Ok(())
+}
+
+/// Finds out what can be known of the names of images that recipes make.
+async fn check_recipes(list: &List, host: &Host, job: &Job) -> Result<()> {
+    let mut problems = Problems::of(&list.file);
+    let mut looked_at = BTreeSet::new();
+    let given =
+        list.entries.iter().flat_map(|entry| entry.tags.iter().map(|tag| (tag.familiar(), entry.line)));
+    let mut taken: BTreeMap<String, usize> = given.collect();
+    for entry in &list.entries {
+        let Work::Recipe(options) = &entry.work else { continue };
+        let recipe = &options.recipe;
+        let by_hashes = recipe.scheme().is_none();
+        // The sources are hashed for one of those that have the same; their tags hold the base image.
+        let same = (&recipe.name, &recipe.file, &options.source, &options.version, &options.repository);
+        if by_hashes && !looked_at.insert(format!("{same:?}")) {
+            continue;
+        }
+        match runtime_names(options, None, host, job).await {
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) => problems.add_error(entry.line, &error),
+            Ok(names) if by_hashes => drop(names),
+            Ok(names) => {
+                for tag in names.references().iter().map(Reference::familiar) {
+                    match taken.insert(tag.clone(), entry.line) {
+                        Some(other) if other != entry.line => {
+                            let text = format!("the tag `{tag}` is that of the image in line {other} too");
+                            problems.add(entry.line, text);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    problems.finish()
 }
 
 /// Images that have the same of this are refused alike.

@@ -1,7 +1,7 @@
 //! A list of images, read as a whole: from TOML, JSON lines, or a Bake file.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
@@ -22,6 +22,8 @@ const LIMIT_BYTES: u64 = 64 << 20;
 /// Images that are asked for together.
 #[derive(Clone, Debug)]
 pub struct List {
+    /// Its file, as it was named.
+    pub file: PathBuf,
     /// In the order of the file.
     pub entries: Vec<Entry>,
 }
@@ -87,7 +89,7 @@ impl List {
             problems.add(1, "there is no image in it");
         }
         problems.finish()?;
-        Ok(Self { entries })
+        Ok(Self { file: file.to_owned(), entries })
     }
 }
 

@@ -17,7 +17,7 @@ use super::draft::{Draft, Text};
 use super::entry::{Entry, Work, hash_of};
 use super::list::ListOptions;
 use super::problems::{Problems, in_one_line};
-use naming::{free_name, name_of, short_name};
+use naming::{free_name, is_name, name_of, short_name};
 
 use crate::context::Context;
 use crate::digest::Digest;
@@ -74,6 +74,11 @@ impl<'a> Loader<'a> {
         let mut names = BTreeMap::new();
         for draft in &drafts {
             let Some((line, name)) = &draft.name else { continue };
+            if !is_name(name) {
+                let text =
+                    format!("the name `{name}` must be of at most 100 letters, digits, `.`, `_` and `-`");
+                self.problems.add(*line, text);
+            }
             if let Some(other) = names.insert(name.clone(), *line) {
                 self.problems.add(*line, format!("the name `{name}` is taken by the image in line {other}"));
             }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::super::draft::{Draft, RecipeDraft, Text};
 use super::super::entry::{Entry, Work, hash_of};
 use super::Loader;
-use super::naming::name_of;
+use super::naming::{name_of, short_name};
 use crate::error::Error;
 use crate::output::Output;
 use crate::recipe::agent_server::Target;
@@ -125,5 +125,9 @@ fn hash_of_runtime(options: &RuntimeOptions) -> String {
 fn name_of_runtime(options: &RuntimeOptions) -> String {
     let target = options.target.map(|target| target.to_string()).unwrap_or_default();
     let custom = options.custom_tags.join(" ");
-    name_of(&format!("{} {} {target} {custom}", options.recipe.name, options.base_image))
+    let base = match options.base_image.parse() {
+        Ok(base) => short_name(&base),
+        Err(_) => options.base_image.clone(),
+    };
+    name_of(&format!("{} {base} {target} {custom}", options.recipe.name))
 }

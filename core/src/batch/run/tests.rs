@@ -92,7 +92,7 @@ fn entry(name: &str, shares: &[&str]) -> Entry {
 }
 
 fn list(names: &[&str]) -> List {
-    List { entries: names.iter().map(|name| entry(name, &[])).collect() }
+    List { file: "l".into(), entries: names.iter().map(|name| entry(name, &[])).collect() }
 }
 
 fn busy() -> Error {
@@ -178,7 +178,7 @@ async fn so_many_at_a_time_and_the_first_of_a_context_alone() {
     let names: Vec<String> = (0..9).map(|number| number.to_string()).collect();
     let entries =
         names.iter().map(|name| entry(name, if name == "8" { &[] } else { &["context"] })).collect();
-    let summary = rig.run(&List { entries }, &fake, false).await.expect("runs");
+    let summary = rig.run(&List { file: "l".into(), entries }, &fake, false).await.expect("runs");
     assert_eq!(summary.built, 9);
     assert_eq!(fake.most.load(Ordering::SeqCst), 3);
     // What shares nothing need not wait for the first.
