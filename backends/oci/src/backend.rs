@@ -11,6 +11,7 @@ use windlass_core::reference::Reference;
 use windlass_core::remote::RemoteBuilds;
 use windlass_core::request::{BuildRequest, BuiltImage};
 
+use crate::base::BaseTurns;
 use crate::linked::LinkedLayers;
 use crate::{OciConfig, TYPE, build, capabilities, check, find};
 
@@ -22,6 +23,7 @@ pub struct Oci {
     host: Arc<Host>,
     capabilities: Capabilities,
     linked: LinkedLayers,
+    base_turns: BaseTurns,
 }
 
 /// Makes one from its options.
@@ -39,6 +41,7 @@ impl Oci {
             host,
             capabilities: capabilities(),
             linked: LinkedLayers::default(),
+            base_turns: BaseTurns::default(),
         }
     }
 
@@ -50,6 +53,11 @@ impl Oci {
     /// The machine it runs on.
     pub(crate) fn host(&self) -> &Host {
         &self.host
+    }
+
+    /// The turns of its builds at bases.
+    pub(crate) fn base_turns(&self) -> &BaseTurns {
+        &self.base_turns
     }
 
     /// The directory of the image store.

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::OwnedMutexGuard;
 use windlass_core::backend::Job;
 use windlass_core::digest::Digest;
 use windlass_core::error::{Error, ErrorKind, Result};
@@ -37,15 +38,23 @@ pub(crate) struct Bases {
     pull: bool,
     found: Arc<OnceEach<(String, String), BaseImage>>,
     trees: Arc<OnceEach<Vec<Digest>, Arc<Tree>>>,
-    fetching: Arc<LockEach<Digest>>,
+    turns: BaseTurns,
+}
+
+/// What the builds of one program do about bases one after the other: the second finds in the store what
+/// the first has fetched.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BaseTurns {
+    images: Arc<LockEach<String>>,
+    layers: Arc<LockEach<Digest>>,
 }
 
 impl Bases {
     /// Makes one that knows nothing yet. With `pull`, the registry is asked even if the store has an
     /// image.
-    pub(crate) fn new(store: ImageStore, client: RegistryClient, pull: bool) -> Self {
-        let (found, trees, fetching) = Default::default();
-        Self { store, client, pull, found, trees, fetching }
+    pub(crate) fn new(store: ImageStore, client: RegistryClient, pull: bool, turns: BaseTurns) -> Self {
+        let (found, trees) = Default::default();
+        Self { store, client, pull, found, trees, turns }
     }
 
     /// Finds an image by its reference: in the store if it has that name there, else in its registry.
@@ -67,6 +76,8 @@ impl Bases {
         let image = match self.stored(reference, platform)? {
             Some(image) => image,
             None => {
+                let turn = self.turns.images.lock([reference.to_string()].into());
+                let _turn = job.run(async { Ok(turn.await) }).await?;
                 let layers = FetchLayers::WhenRead;
                 let pulled =
                     image::pull(&self.client, &self.store, reference, Some(platform), layers, job).await?;
@@ -133,8 +144,10 @@ impl Bases {
     async fn read_tree(&self, layers: &[Layer], job: &Job) -> Result<Arc<Tree>> {
         job.check()?;
         let unread = |layer: &&Layer| !self.store.has_layer_index(&layer.descriptor.digest, layer.diff_id);
-        let unread: Vec<Layer> = layers.iter().filter(unread).cloned().collect();
-        self.fetch(&unread, job).await?;
+        let mut unread_layers: Vec<Layer> = layers.iter().filter(unread).cloned().collect();
+        let _turn = self.turn_for(&unread_layers, job).await?;
+        unread_layers.retain(|layer| unread(&layer));
+        self.fetch_now(&unread_layers, job).await?;
         let (store, layers) = (self.store.clone(), layers.to_vec());
         job.blocking(move |job| {
             let mut tree = Tree::default();
@@ -154,9 +167,18 @@ impl Bases {
     /// # Errors
     /// What the registries answer; `NotFound` if no place is known.
     pub(crate) async fn fetch(&self, layers: &[Layer], job: &Job) -> Result<()> {
+        let _turn = self.turn_for(layers, job).await?;
+        self.fetch_now(layers, job).await
+    }
+
+    /// Waits until nobody else fetches or reads these layers: what another did is there then.
+    async fn turn_for(&self, layers: &[Layer], job: &Job) -> Result<Vec<OwnedMutexGuard<()>>> {
+        let turn = self.turns.layers.lock(layers.iter().map(|layer| layer.descriptor.digest).collect());
+        job.run(async { Ok(turn.await) }).await
+    }
+
+    async fn fetch_now(&self, layers: &[Layer], job: &Job) -> Result<()> {
         let blobs: Vec<Descriptor> = layers.iter().map(|layer| layer.descriptor.clone()).collect();
-        // A layer that another stage is fetching is there when it is our turn.
-        let _turn = self.fetching.lock(blobs.iter().map(|blob| blob.digest).collect()).await;
         Box::pin(image::fetch_blobs(&self.client, &self.store, &blobs, job)).await
     }
 }

@@ -70,7 +70,7 @@ pub(crate) async fn build(oci: &Oci, request: &BuildRequest, job: &Job) -> Resul
     warn(&prepared.dockerfile, request, job);
     let store = ImageStore::open(oci.store_dir())?.with_unpack_limit(oci.host().archive.unpack_limit);
     let client = oci.host().registry_client.clone();
-    let bases = Bases::new(store.clone(), client, request.pull);
+    let bases = Bases::new(store.clone(), client, request.pull, oci.base_turns().clone());
     let cache = StatCache::open(&oci.host().cache_dir);
     let remotes = Remotes::new(store.clone(), oci.host());
     let mut workshop = Workshop::new(store.clone(), cache, remotes, oci.host().archive, epoch(request)?);

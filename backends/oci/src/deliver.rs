@@ -285,7 +285,7 @@ mod tests {
         let mut request = BuildRequest::new(Context::empty(), source);
         request.tags = vec![format!("{host}/a:1").parse().expect("reference")];
         request.outputs = vec![Output::push()];
-        let bases = Bases::new(store, client, false);
+        let bases = Bases::new(store, client, false, Default::default());
         let error = all(&bases, &request, dir.path(), &image, &job).await.expect_err("stopped");
         assert_eq!(error.kind(), ErrorKind::Cancelled);
         assert_eq!(seen.lock().expect("lock").last().map(String::as_str), Some("DELETE"));

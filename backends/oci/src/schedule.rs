@@ -57,6 +57,8 @@ impl<K: Ord> LockEach<K> {
     pub(crate) async fn lock(&self, keys: BTreeSet<K>) -> Vec<tokio::sync::OwnedMutexGuard<()>> {
         let locks: Vec<_> = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that nobody holds or waits for.
+            all.retain(|_, lock| Arc::strong_count(lock) > 1);
             keys.into_iter().map(|key| all.entry(key).or_default().clone()).collect()
         };
         let mut held = Vec::with_capacity(locks.len());

@@ -65,7 +65,9 @@ impl Sources {
         let listed = SystemTime::now();
         let entries = context.list_once(job)?;
         // What is in memory, or was fetched for this build alone, is not met again.
-        let lasting = context.root().is_some_and(|root| !root.starts_with(self.store.dir()));
+        let mut outside = context.directories().map(|directory| !directory.starts_with(self.store.dir()));
+        let lasting = outside.next() == Some(true) && outside.all(|other| other);
+        drop(outside);
         let cache = if lasting { self.cache.clone() } else { StatCache::disabled() };
         let hashes = FileHashes::remembered(&context, &entries, &cache, listed);
         let mut contexts = self.contexts.write().unwrap_or_else(PoisonError::into_inner);

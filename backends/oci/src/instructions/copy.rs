@@ -344,8 +344,8 @@ fn missing(source: &str, path: &[u8], origin: &Origin, workshop: &Workshop) -> E
     let listed = workshop.sources.context(number);
     let context = &listed.context;
     let path = ContextPath::from_clean(path);
-    let on_disk = context.root().is_some_and(|root| root.join(path.as_path()).symlink_metadata().is_ok());
-    match context.ignore().decision(&path).filter(|decision| decision.excluded && on_disk) {
+    let on_disk = context.on_disk(&path).is_some_and(|file| file.symlink_metadata().is_ok());
+    match context.decision(&path).filter(|decision| decision.excluded && on_disk) {
         Some(decision) => error(format!("`{source}` is excluded from the build context"))
             .with_detail(
                 "excluded by",

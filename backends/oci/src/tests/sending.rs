@@ -1,6 +1,7 @@
 //! What is done at the same time: layers on their way to a registry while the image is still being
 //! made, stages, bases.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -20,6 +21,9 @@ struct Registry {
     seen: Vec<String>,
     received_bytes: usize,
     refuses_pieces: bool,
+    /// Which repository has which blob; as long as it is `None`, all have all.
+    held: Option<BTreeSet<(String, String)>>,
+    refuses_mounts: bool,
     /// Manifests are given out only to so many at the same time.
     together: Option<Arc<tokio::sync::Barrier>>,
 }
@@ -86,7 +90,20 @@ fn answer(registry: &mut Registry, method: &str, path: &str, body: Vec<u8>) -> (
     } else {
         "blob"
     };
-    registry.seen.push(format!("{method} {kind}"));
+    let repository = path.trim_start_matches("/v2/").split('/').next().unwrap().to_owned();
+    let query = query.replace("%3A", ":");
+    let word = |name: &str| query.split('&').find_map(|word| word.strip_prefix(name)).map(str::to_owned);
+    let mount = word("mount=").zip(word("from="));
+    registry.seen.push(format!("{method} {}", if mount.is_some() { "mount" } else { kind }));
+    let has = |registry: &Registry, repository: &str, digest: &str| {
+        let held = registry.held.as_ref();
+        held.is_none_or(|held| held.contains(&(repository.to_owned(), digest.to_owned())))
+    };
+    let hold = |registry: &mut Registry, digest: &str| {
+        if let Some(held) = &mut registry.held {
+            held.insert((repository.clone(), digest.to_owned()));
+        }
+    };
     registry.received_bytes += body.len();
     let empty = |head: String| (head, Vec::new());
     match (method, kind) {
@@ -106,15 +123,25 @@ fn answer(registry: &mut Registry, method: &str, path: &str, body: Vec<u8>) -> (
             registry.manifests.insert(digest.clone(), body);
             empty(format!("201 Created\r\nDocker-Content-Digest: {digest}"))
         }
-        ("GET" | "HEAD", "blob") => match registry.blobs.get(&last) {
-            Some(content) => ("200 OK".to_owned(), content.clone()),
-            None if path.len() < 6 => empty("200 OK".to_owned()),
-            None => empty("404 Not Found".to_owned()),
-        },
+        ("GET" | "HEAD", "blob") => {
+            match registry.blobs.get(&last).filter(|_| has(registry, &repository, &last)) {
+                Some(content) => ("200 OK".to_owned(), content.clone()),
+                None if path.len() < 6 => empty("200 OK".to_owned()),
+                None => empty("404 Not Found".to_owned()),
+            }
+        }
+        ("POST", "upload")
+            if !registry.refuses_mounts
+                && registry.held.is_some()
+                && mount.as_ref().is_some_and(|(digest, from)| has(registry, from, digest)) =>
+        {
+            hold(registry, &mount.expect("it has").0);
+            empty("201 Created".to_owned())
+        }
         ("POST", "upload") => {
             let id = format!("u{}", registry.seen.len());
             registry.uploads.insert(id.clone(), Vec::new());
-            empty(format!("202 Accepted\r\nLocation: /v2/a/blobs/uploads/{id}"))
+            empty(format!("202 Accepted\r\nLocation: /v2/{repository}/blobs/uploads/{id}"))
         }
         // One that was given up: the request was under way.
         ("PATCH" | "PUT", "upload") if !registry.uploads.contains_key(&last) => {
@@ -125,13 +152,16 @@ fn answer(registry: &mut Registry, method: &str, path: &str, body: Vec<u8>) -> (
             let upload = registry.uploads.get_mut(&last).expect("an upload");
             upload.extend(body);
             let end = upload.len() - 1;
-            empty(format!("202 Accepted\r\nLocation: /v2/a/blobs/uploads/{last}\r\nRange: 0-{end}"))
+            empty(format!(
+                "202 Accepted\r\nLocation: /v2/{repository}/blobs/uploads/{last}\r\nRange: 0-{end}"
+            ))
         }
         ("PUT", "upload") => {
             let mut content = registry.uploads.remove(&last).expect("an upload");
             content.extend(body);
             let digest = Digest::of(&content).to_string();
-            assert!(query.replace("%3A", ":").contains(&digest), "{query} is not {digest}");
+            assert!(query.contains(&digest), "{query} is not {digest}");
+            hold(registry, &digest);
             registry.blobs.insert(digest.clone(), content);
             empty(format!("201 Created\r\nDocker-Content-Digest: {digest}"))
         }
@@ -268,5 +298,57 @@ async fn what_does_not_depend_on_each_other_is_done_at_the_same_time() {
         // One after the other would wait for ever.
         let built = tokio::time::timeout(std::time::Duration::from_secs(60), bench.run(&request)).await;
         built.expect("at the same time").unwrap();
+    }
+}
+
+/// Images on several bases that have one linked layer in common, each in the repository of its base.
+fn on_many_bases(bench: &Bench, host: &str, shared: &BuildRequest, bases: usize) -> Vec<BuildRequest> {
+    let request = |(base, tag): (usize, usize)| {
+        let text = format!(
+            "FROM {host}/a:base\nUSER root\nRUN [\"rm\",\"-rf\",\"--\",\"/srv\"]\nENV N={base}-{tag}\nCOPY --link large /srv/\n"
+        );
+        let mut request = bench.request(&text);
+        request.context = shared.context.clone();
+        request.tags = vec![format!("{host}/r{base}:{tag}").parse().unwrap()];
+        request.outputs = vec![Output::push()];
+        request
+    };
+    (0..bases).flat_map(|base| (0..3).map(move |tag| (base, tag))).map(request).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_builds_at_once_make_and_send_their_common_layer_once() {
+    for (seed, size, refuses_mounts) in [(5, LARGE, false), (6, 1 << 20, false), (7, 1 << 20, true)] {
+        let (host, registry) = start().await;
+        {
+            let mut registry = look(&registry);
+            (registry.held, registry.refuses_mounts) = (Some(BTreeSet::new()), refuses_mounts);
+        }
+        let bench = Bench::new();
+        bench.write("large", noise(seed, size)).write("base", noise(8, 1 << 20));
+        let mut base = bench.pushed(&host, "FROM scratch\nCOPY base /\n");
+        base.tags = vec![format!("{host}/a:base").parse().unwrap()];
+        bench.run(&base).await.unwrap();
+        // Another machine.
+        std::fs::remove_dir_all(bench.oci.store_dir()).unwrap();
+        let before = look(&registry).received_bytes;
+        look(&registry).seen.clear();
+        let requests = on_many_bases(&bench, &host, &base, 4);
+        let built = futures_util::future::join_all(requests.iter().map(|request| bench.run(request))).await;
+        for built in built {
+            built.unwrap();
+        }
+        let registry = look(&registry);
+        let sent = registry.received_bytes - before;
+        let count = |what: &str| registry.seen.iter().filter(|request| *request == what).count();
+        // The images, and their configs.
+        assert_eq!(registry.manifests.keys().filter(|name| name.starts_with("sha256:")).count(), 13);
+        if refuses_mounts {
+            assert!(sent > 4 * size, "sent to each repository");
+            continue;
+        }
+        assert!(sent < size + size / 8 + 12 * (20 << 10), "{sent} bytes for {size}");
+        assert_eq!(count("GET blob"), 1, "the config of the base, and never its layer");
+        assert_eq!(count("POST mount"), 4 + 3, "the layer of the base, and ours to all but the first");
     }
 }
