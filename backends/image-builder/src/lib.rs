@@ -54,6 +54,7 @@ fn capabilities() -> Capabilities {
         Feature::Push,
     ])
     .finding_nothing()
+    .giving_one_name()
 }
 
 fn factory(setup: BackendSetup) -> Result<Arc<dyn Backend>> {

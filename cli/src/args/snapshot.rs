@@ -85,7 +85,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "REFERENCE", help_heading = SOURCE)]
     pub(crate) built: Option<String>,
     /// Register the image of `--built` though it is not in Together's registry.
-    #[arg(long, requires = "built", help_heading = SOURCE)]
+    #[arg(long, requires = "built", conflicts_with_all = ["context", "image"], help_heading = SOURCE)]
     pub(crate) force: bool,
 
     /// Name of the Dockerfile [default: CONTEXT/Dockerfile]

@@ -64,7 +64,10 @@ fn names(rig: &Rig) -> Vec<Trial> {
         trial(rig, "forms::a_name_of_our_own_is_made_each_time", plain, |case| {
             let mut made = Vec::new();
             for _ in 0..2 {
-                case.run(&["build", "app"], &[])?.good()?;
+                let outcome = case.run(&["build", "app"], &[])?;
+                outcome.good()?;
+                // Nobody can be asked for it.
+                same("step", outcome.stderr.contains("looking for"), false)?;
                 made.push(field(case, "image_name")?.unwrap_or_default());
                 same("key", field(case, "cache_key")?.as_deref(), Some("app"))?;
             }

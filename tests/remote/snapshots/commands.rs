@@ -258,7 +258,7 @@ fn registering_what_is_elsewhere(rig: &Rig) -> Trial {
         for image in ["agent:1", "ghcr.io/acme/agent:1"] {
             let says = [
                 &format!("`{image}` is not in Together's registry, which is `127.0.0.1:1`"),
-                "`127.0.0.1:1/project/NAME:TAG`",
+                "`127.0.0.1:1/project/name:tag`",
                 &format!("`--image {image}`"),
                 "`--force`",
             ];
@@ -278,7 +278,7 @@ fn registering_what_is_elsewhere(rig: &Rig) -> Trial {
 fn full_stdout(rig: &Rig) -> Trial {
     trial(rig, "create_and_stdout_is_full", Habits::default, |case| {
         for format in ["text", "json"] {
-            let line = ["snapshot", "create", "--built", BUILT, "--progress", "plain", "-q"];
+            let line = ["snapshot", "create", "--built", BUILT, "-q"];
             let mut command = case.place.command(&[&line[..], &["--format", format]].concat())?;
             command.env("TOGETHER_BASE_URL", case.service.url()).env("TOGETHER_API_KEY", API_KEY);
             let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
@@ -302,7 +302,7 @@ fn usage(rig: &Rig) -> Trial {
             (&["create", "--context", "app", "--ttl", "0"], "--ttl 0"),
             (&["create", "--context", "app", "--ttl", "1.5"], "--ttl 1.5"),
             (&["create", "--context", "app", "--ttl", "-1"], "--ttl -1"),
-            (&["create", "--context", "app", "--force"], "--built"),
+            (&["create", "--context", "app", "--force"], "cannot be used with"),
             (&["create", "--context", "app", "--dockerfile", "nosuch"], "`--dockerfile app/Dockerfile`"),
             (&["create", "--context", "app", "--tag", "team"], "--tag NAME=VALUE"),
             (&["create", "--context", "app", "--platform", "linux/riscv64"], "snapshots do not run on that"),

@@ -148,7 +148,7 @@ impl Creation<'_> {
 /// The error for an image that the service would register and never find.
 fn not_there(image: &Reference, credential: &IssuedCredential) -> Error {
     let (name, registry) = (image.familiar(), credential.registry());
-    let there = credential.image("NAME:TAG").map_or_else(|_| registry.to_owned(), |there| there.to_string());
+    let there = credential.image("name:tag").map_or_else(|_| registry.to_owned(), |there| there.to_string());
     Error::new(
         ErrorKind::InvalidInput,
         format!("`{name}` is not in Together's registry, which is `{registry}`"),
