@@ -136,8 +136,8 @@ fn excluded(why: &str, request: &BuildRequest) -> Option<String> {
     let (path, _) = rest.split_once("\": not found")?;
     let (_, path) = path.rsplit_once('"')?;
     let path = ContextPath::clean(path.trim_start_matches('/'))?;
-    let exists = request.context.root().is_some_and(|root| root.join(path.as_path()).exists());
-    match request.context.ignore().decision(&path) {
+    let exists = request.context.on_disk(&path).is_some_and(|file| file.exists());
+    match request.context.decision(&path) {
         Some(decision) if decision.excluded && exists => Some(format!(
             "`{path}` is excluded by line {} of `{}`: `{}`",
             decision.line,

@@ -1,8 +1,8 @@
 //! How the context and the Dockerfile reach the builder. Nothing is copied on disk.
 //!
 //! A directory is given to buildx as it is: BuildKit reads its ignore file, and fetches only the
-//! files that changed since the last build. Entries that exist only in memory cannot be reached
-//! that way; then the whole virtual tree goes as one tar stream into the standard input of buildx,
+//! files that changed since the last build. Entries that exist only in memory, and directories that
+//! appear in another place than on disk, cannot be reached that way; then the whole virtual tree goes as one tar stream into the standard input of buildx,
 //! or into the body of the engine's build call. BuildKit applies no ignore file to such a stream,
 //! so it holds what COPY may see and nothing else.
 
@@ -67,7 +67,8 @@ impl Input {
 /// BuildKit, when it reads the directory itself, sees what the context holds.
 fn is_as_on_disk(context: &Context) -> bool {
     let settings = context.settings();
-    context.in_memory().next().is_none() && settings.ignore && settings.modes == Modes::Keep
+    let is_root_alone = context.in_memory().next().is_none() && context.mounts().is_empty();
+    is_root_alone && settings.ignore && settings.modes == Modes::Keep
 }
 
 /// A path that begins with a dash would be read as an option, or as the standard input.
@@ -133,8 +134,8 @@ impl ArchiveInput {
 
 fn is_visible(context: &Context, path: &ContextPath) -> bool {
     context.in_memory().any(|entry| entry.path == *path)
-        || (context.root().is_some_and(|root| root.join(path.as_path()).exists())
-            && !context.ignore().excluded(path))
+        || (context.on_disk(path).is_some_and(|file| file.exists())
+            && !context.decision(path).is_some_and(|decision| decision.excluded))
 }
 
 /// A COPY or ADD of the context's root, or of a pattern that matches every name in it.
@@ -156,7 +157,7 @@ mod tests {
     use std::io::Read;
 
     use tempfile::TempDir;
-    use windlass_core::context::ContextSettings;
+    use windlass_core::context::{ContextSettings, IgnoreRules, Links};
     use windlass_core::request::DockerfileSource;
 
     use super::*;
@@ -227,6 +228,19 @@ mod tests {
             ("gen/x", "new"),
         ];
         assert_eq!(files, expected.map(|(name, content)| (name.to_owned(), content.to_owned())).into());
+    }
+
+    #[test]
+    fn directories_in_another_place_make_it_a_stream_too() {
+        let (directory, mounted) = (directory("b\n"), tempfile::tempdir().expect("a directory"));
+        std::fs::write(mounted.path().join("c"), "mounted").expect("written");
+        let mut request = request(directory.path());
+        let at = ContextPath::from_clean("src/c");
+        request.context.mount(at, mounted.path(), IgnoreRules::default(), Links::Keep).expect("mounted");
+        let files = archive(&Input::of(&request), &request);
+        let names: Vec<&str> = files.keys().map(String::as_str).collect();
+        assert_eq!(names, [".dockerignore", "Dockerfile", "a", "src/", "src/c/", "src/c/c"]);
+        assert_eq!(files["src/c/c"], "mounted");
     }
 
     #[test]

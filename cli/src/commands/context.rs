@@ -147,9 +147,9 @@ struct Why {
 
 fn why(context: &Context, typed: &Path, session: &Session<'_>) -> Result<()> {
     let path = place(context, typed, session)?;
-    let on_disk = context.root().map(|root| root.join(path.as_path()));
+    let on_disk = context.on_disk(&path);
     let exists = on_disk.is_some_and(|path| path.symlink_metadata().is_ok());
-    let decision = context.ignore().decision(&path);
+    let decision = context.decision(&path);
     let excluded = decision.as_ref().is_some_and(|decision| decision.excluded);
     let only_for_the_builder = excluded && context.always_sent().contains(&path);
     let reason = match &decision {

@@ -3,12 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rustix::fs::OFlags;
 
-use super::{ContextPath, DiskState, Entry, EntrySource};
+use super::{ContextPath, DiskState, Entry, EntrySource, Links};
 use crate::error::{Error, ErrorKind};
 
 /// The content of one file of a context.
@@ -28,17 +28,21 @@ enum Source {
 }
 
 impl Content {
-    pub(super) fn open(root: Option<&Path>, entry: &Entry) -> Result<Self, Error> {
+    /// Opens an entry; `file` is where the disk has it.
+    pub(super) fn open(
+        entry: &Entry,
+        file: impl FnOnce() -> Option<PathBuf>,
+        links: Links,
+    ) -> Result<Self, Error> {
         let path = entry.path.clone();
-        let source = match (&entry.source, root) {
-            (EntrySource::Memory(bytes), _) => Source::Memory(bytes.clone()),
-            (EntrySource::Disk(listed), Some(root)) => {
-                let file = open_file(&root.join(entry.path.as_path()))
+        let source = match &entry.source {
+            EntrySource::Memory(bytes) => Source::Memory(bytes.clone()),
+            EntrySource::Disk(listed) => {
+                let opened = file().ok_or_else(|| io::ErrorKind::NotFound.into());
+                let file = opened
+                    .and_then(|file| open_file(&file, links))
                     .map_err(|error| unreadable(&entry.path, error))?;
                 Source::Disk { file, left: listed.size_bytes, listed: *listed, checked: false }
-            }
-            (EntrySource::Disk(_), None) => {
-                return Err(unreadable(&entry.path, io::ErrorKind::NotFound.into()));
             }
         };
         Ok(Self { source, path })
@@ -122,9 +126,13 @@ fn same_content(now: &DiskState, listed: &DiskState) -> bool {
     key(now) == key(listed)
 }
 
-/// Opens a file and not what a link points to. Does not wait if it has become a FIFO.
-fn open_file(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+/// Opens a file, and what a link points to only where links are followed. Does not wait if it has become
+/// a FIFO.
+fn open_file(path: &Path, links: Links) -> io::Result<File> {
+    let flags = match links {
+        Links::Keep => OFlags::NOFOLLOW | OFlags::NONBLOCK,
+        Links::Follow => OFlags::NONBLOCK,
+    };
     OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 

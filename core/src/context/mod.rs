@@ -1,8 +1,9 @@
 //! The build context: a virtual tree, seen through the ignore file.
 //!
-//! A [`Context`] is a directory on disk, entries that exist only in memory, or both. Listing it
-//! gives its [`Entry`]s in the order of their paths; nothing is copied to build it. What is
-//! left out is decided by [`IgnoreRules`]. [`crate::archive::pack`] writes a context as an archive.
+//! A [`Context`] is a directory on disk, further directories at places of their own ([`Context::mount`]),
+//! entries that exist only in memory, or all of these. Listing it gives its [`Entry`]s in the order of
+//! their paths; nothing is copied to build it. What is left out is decided by [`IgnoreRules`].
+//! [`crate::archive::pack`] writes a context as an archive.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,11 @@ use crate::error::{Error, ErrorKind};
 mod content;
 mod dockerignore;
 mod entry;
+mod mount;
+mod overlay;
 mod path;
 mod pattern;
+mod queue;
 mod settings;
 mod walk;
 mod warnings;
@@ -27,6 +31,7 @@ pub use content::Content;
 pub(crate) use content::read_error;
 pub use dockerignore::{Decision, IgnoreRules};
 pub use entry::{DiskState, Entry, EntryKind, EntrySource};
+pub use mount::{Links, Mount};
 pub use path::ContextPath;
 pub use settings::{ContextSettings, DEFAULT_SECRET_PATTERNS, Modes};
 pub use warnings::warnings;
@@ -35,6 +40,7 @@ pub use warnings::warnings;
 #[derive(Clone, Debug)]
 pub struct Context {
     root: Option<PathBuf>,
+    mounts: mount::Mounts,
     memory: Arc<BTreeMap<ContextPath, Entry>>,
     ignore: Arc<IgnoreRules>,
     always_sent: Vec<ContextPath>,
@@ -51,7 +57,7 @@ impl Context {
     /// `InvalidInput` if `root` is no directory, or the ignore file has an invalid pattern;
     /// `ContextUnreadable` if the ignore file cannot be read.
     pub fn from_dir(root: &Path, dockerfile: Option<&Path>, settings: &ContextSettings) -> Result<Self> {
-        check_root(root)?;
+        mount::check_directory(root, "the build context")?;
         let mut context = Self::empty();
         context.root = Some(root.to_owned());
         context.settings = Arc::new(settings.clone());
@@ -71,6 +77,7 @@ impl Context {
     pub fn empty() -> Self {
         Self {
             root: None,
+            mounts: mount::Mounts::default(),
             memory: Arc::default(),
             ignore: Arc::default(),
             always_sent: Vec::new(),
@@ -79,7 +86,64 @@ impl Context {
         }
     }
 
-    /// The directory on disk, if there is one.
+    /// A context without entries that is read so once it has some.
+    pub fn with_settings(settings: &ContextSettings) -> Self {
+        Self { settings: Arc::new(settings.clone()), ..Self::empty() }
+    }
+
+    /// Lets a directory on disk appear at a place of the context, as far as `ignore` does not leave it out. It
+    /// hides what the context had there and below, but for entries in memory. Missing directories above
+    /// it come by themselves. Its own ignore file counts only where `ignore` was read from it.
+    ///
+    /// # Errors
+    /// `InvalidInput` if there is no such directory, or something is mounted at `at` already;
+    /// `ContextUnreadable`.
+    pub fn mount(
+        &mut self,
+        at: ContextPath,
+        directory: &Path,
+        ignore: IgnoreRules,
+        links: Links,
+    ) -> Result<()> {
+        mount::check_directory(directory, "the source")?;
+        if at.is_root() && self.root.is_some() {
+            return Err(mount::taken_twice(&at));
+        }
+        let (directory, ignore) = (directory.to_owned(), Arc::new(ignore));
+        self.mounts.add(Mount { at, directory, ignore, links })?;
+        self.listed = Arc::default();
+        Ok(())
+    }
+
+    /// The directories that were mounted, outer ones before those inside them.
+    pub fn mounts(&self) -> &[Mount] {
+        self.mounts.all()
+    }
+
+    /// All directories on disk that entries come from.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        let mounted = self.mounts.all().iter().map(|mount| mount.directory.as_path());
+        self.root.as_deref().into_iter().chain(mounted)
+    }
+
+    /// Where the disk would have an entry of this path, listed or not; `None` if no directory is there.
+    pub fn on_disk(&self, path: &ContextPath) -> Option<PathBuf> {
+        match self.mounts.of(path) {
+            Some((mount, inside)) => Some(mount.directory.join(inside.as_path())),
+            None => Some(self.root.as_ref()?.join(path.as_path())),
+        }
+    }
+
+    /// Which line of an ignore file decided about a path on disk; `None` if no rule speaks about it, so
+    /// that it is sent.
+    pub fn decision(&self, path: &ContextPath) -> Option<Decision> {
+        match self.mounts.of(path) {
+            Some((mount, inside)) => mount.ignore.decision(&inside),
+            None => self.ignore.decision(path),
+        }
+    }
+
+    /// The directory that is the whole context, but for what was mounted or inserted, if there is one.
     pub fn root(&self) -> Option<&Path> {
         self.root.as_deref()
     }
@@ -89,7 +153,7 @@ impl Context {
         &self.settings
     }
 
-    /// The rules of the ignore file.
+    /// The rules of the ignore file of the root.
     pub fn ignore(&self) -> &IgnoreRules {
         &self.ignore
     }
@@ -135,12 +199,19 @@ impl Context {
     /// # Errors
     /// `ContextUnreadable`, naming the path; `Cancelled`.
     pub fn list(&self, job: &Job) -> Result<Vec<Entry>> {
+        let modes = self.settings.modes;
         let mut entries = match &self.root {
-            Some(root) => walk::walk(root, &self.ignore, self.settings.modes, job)?,
+            Some(root) => walk::Walk::of_root(root, &self.ignore, modes, job).entries()?,
             None => Vec::new(),
         };
+        for mount in self.mounts.all() {
+            let mut mounted = walk::Walk::of_mount(mount, modes, job).entries()?;
+            mounted.splice(..0, walk::mount_point(mount, modes)?);
+            overlay::remove_below(&mut entries, &mount.at);
+            entries = overlay::lay_over(entries, mounted);
+        }
         if !self.memory.is_empty() {
-            self.overlay(&mut entries);
+            entries = overlay::lay_over(entries, self.memory.values().cloned().collect());
         }
         Ok(entries)
     }
@@ -166,7 +237,7 @@ impl Context {
     pub fn list_to_send(&self, job: &Job) -> Result<Vec<Entry>> {
         let mut entries = self.list(job)?;
         let Some(root) = &self.root else { return Ok(entries) };
-        for path in &self.always_sent {
+        for path in self.always_sent.iter().filter(|path| self.mounts.of(path).is_none()) {
             let mut wanted = Some(path.clone());
             while let Some(path) = wanted.filter(|path| !path.is_root()) {
                 let Err(place) = entries.binary_search_by(|entry| entry.path.cmp(&path)) else { break };
@@ -185,7 +256,8 @@ impl Context {
     /// `ContextUnreadable`, naming the path. The same, inside an I/O error, comes out of reading
     /// if the file is not what it was when it was listed.
     pub fn open(&self, entry: &Entry) -> Result<Content> {
-        Content::open(self.root.as_deref(), entry)
+        let links = self.mounts.of(&entry.path).map_or(Links::Keep, |(mount, _)| mount.links);
+        Content::open(entry, || self.on_disk(&entry.path), links)
     }
 
     fn insert_entry(&mut self, path: ContextPath, kind: EntryKind, mode: u32, content: Bytes) {
@@ -195,48 +267,12 @@ impl Context {
         self.listed = Arc::default();
     }
 
-    /// Lays the entries in memory over those on disk.
-    fn overlay(&self, entries: &mut Vec<Entry>) {
-        let mut all: BTreeMap<ContextPath, Entry> =
-            std::mem::take(entries).into_iter().map(|entry| (entry.path.clone(), entry)).collect();
-        for entry in self.memory.values() {
-            all.insert(entry.path.clone(), entry.clone());
-            let mut above = entry.path.parent();
-            while let Some(path) = above.filter(|path| !path.is_root() && !all.contains_key(path)) {
-                above = path.parent();
-                let source = EntrySource::Memory(Bytes::new());
-                let kind = EntryKind::Directory;
-                all.insert(path.clone(), Entry { path, kind, mode: 0o755, mtime: 0, source });
-            }
-        }
-        *entries = all.into_values().collect();
-    }
-
     /// Notes a file on disk that is sent even if it is excluded; nothing if it lies outside.
     fn send_always(&mut self, file: &Path) {
         let inside = self.root.as_deref().and_then(|root| inside(root, file));
         if let Some(path) = inside.filter(|path| !self.always_sent.contains(path)) {
             self.always_sent.push(path);
         }
-    }
-}
-
-fn check_root(root: &Path) -> Result<()> {
-    let shown = root.display();
-    match std::fs::metadata(root) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => {
-            Err(Error::new(ErrorKind::InvalidInput, format!("the build context `{shown}` is no directory"))
-                .with_hint("name the directory that holds the files; name the Dockerfile with `--file`"))
-        }
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
-            Err(Error::new(ErrorKind::InvalidInput, format!("the build context `{shown}` does not exist")))
-        }
-        Err(source) => Err(Error::new(
-            ErrorKind::ContextUnreadable,
-            format!("could not read the build context `{shown}`"),
-        )
-        .with_source(source)),
     }
 }
 
@@ -277,5 +313,7 @@ fn inside(root: &Path, file: &Path) -> Option<ContextPath> {
     ContextPath::clean(path.strip_prefix(&root).ok()?.as_os_str().as_bytes())
 }
 
+#[cfg(test)]
+mod mount_tests;
 #[cfg(test)]
 mod tests;

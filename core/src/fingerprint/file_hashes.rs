@@ -1,7 +1,6 @@
 //! The content hashes of the files of one listing: those that are remembered, and those that
 //! somebody learns while reading the files for another purpose.
 
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -31,7 +30,7 @@ impl FileHashes {
     /// Takes what the cache remembers. `listed` is a moment before the entries were listed. Nothing
     /// is read but the cache.
     pub fn remembered(context: &Context, entries: &[Entry], cache: &StatCache, listed: SystemTime) -> Self {
-        let cache = cache.load(context.root().unwrap_or(Path::new("")), context.ignore().file());
+        let cache = cache.load(context);
         let hashes = cache.known(entries);
         Self { cache, listed, state: Mutex::new(State { hashes, learned: false }) }
     }

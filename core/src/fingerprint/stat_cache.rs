@@ -10,10 +10,11 @@
 //! own checksum is not used.
 
 use std::io::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::context::{DiskState, Entry, EntrySource};
+use crate::context::{Context, DiskState, Entry, EntrySource, Links};
 use crate::digest::Digest;
 
 /// A file must have been at rest for so long. Twice the coarsest clock of a file system in use
@@ -47,8 +48,8 @@ impl StatCache {
     }
 
     /// Reads what is remembered of a context. One that is damaged counts as empty.
-    pub(super) fn load(&self, root: &Path, ignore_file: &Path) -> ContextCache {
-        let file = self.directory.as_ref().map(|directory| directory.join(file_name(root, ignore_file)));
+    pub(super) fn load(&self, context: &Context) -> ContextCache {
+        let file = self.directory.as_ref().map(|directory| directory.join(file_name(context)));
         let content = file.as_ref().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
         let content = verified(content).unwrap_or_default();
         ContextCache { file, content }
@@ -57,14 +58,22 @@ impl StatCache {
 
 /// Two Dockerfiles with ignore files of their own list other files of the same directory; each
 /// gets its own cache, so that they do not empty each other's.
-fn file_name(root: &Path, ignore_file: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-
-    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+fn file_name(context: &Context) -> String {
     let mut hasher = super::StableHasher::new("windlass stat cache name 1");
-    hasher.bytes(root.as_os_str().as_bytes());
-    hasher.bytes(ignore_file.as_os_str().as_bytes());
+    hasher.bytes(&real_path(context.root().unwrap_or(Path::new(""))));
+    hasher.bytes(context.ignore().file().as_os_str().as_bytes());
+    for mount in context.mounts() {
+        hasher.bytes(mount.at.as_bytes());
+        hasher.bytes(&real_path(&mount.directory));
+        hasher.bytes(mount.ignore.file().as_os_str().as_bytes());
+        hasher.number(u64::from(mount.links == Links::Follow));
+    }
     hasher.finish().hex()
+}
+
+fn real_path(directory: &Path) -> Vec<u8> {
+    let path = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    path.into_os_string().into_vec()
 }
 
 /// The records inside a cache file; `None` if it is not exactly what was written.

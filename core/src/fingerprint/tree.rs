@@ -1,7 +1,6 @@
 //! The hash of a file tree: paths, types, permission bits, link targets, contents.
 
 use std::io::Read;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
@@ -29,7 +28,7 @@ pub fn hash_files(
     job: &Job,
 ) -> Result<Vec<Option<Digest>>> {
     let started = SystemTime::now();
-    let cache = cache.load(context.root().unwrap_or(Path::new("")), context.ignore().file());
+    let cache = cache.load(context);
     let mut hashes = cache.known(entries);
     let unknown: Vec<usize> =
         (0..entries.len()).filter(|index| entries[*index].is_file() && hashes[*index].is_none()).collect();

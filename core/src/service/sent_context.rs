@@ -11,6 +11,7 @@ use crate::request::BuildRequest;
 
 /// BuildKit takes the ignore file that is called like the Dockerfile and this before `.dockerignore`.
 const OWN_IGNORE_SUFFIX: &str = ".dockerignore";
+const DOCKERIGNORE: &str = ".dockerignore";
 
 /// The context of a request with its Dockerfile in a certain place of it: where it lies, or where the
 /// service looks for it.
@@ -24,8 +25,7 @@ const OWN_IGNORE_SUFFIX: &str = ".dockerignore";
 pub fn sent_context(request: &BuildRequest, place: &ContextPath, job: &Job) -> Result<Context> {
     let mut context = request.context.clone();
     let in_place = request.dockerfile.in_context.as_ref() == Some(place);
-    let is_hidden = |path: &ContextPath| context.ignore().excluded(path);
-    if in_place && context.settings().ignore && !context.in_memory().any(|entry| is_hidden(&entry.path)) {
+    if in_place && context.settings().ignore && !hides_too_much(&context) {
         return Ok(context);
     }
     let entries = context.list(job)?;
@@ -43,6 +43,12 @@ pub fn sent_context(request: &BuildRequest, place: &ContextPath, job: &Job) -> R
     let own_ignore = own_ignore(place);
     let mut rules = rules(&request.context)?.to_vec();
     rules.push(b'\n');
+    // Each directory has rules of its own, which were applied here.
+    for mount in request.context.mounts().iter().filter(|mount| !mount.at.is_root()) {
+        rules.push(b'!');
+        rules.extend(pattern(&mount.at));
+        rules.push(b'\n');
+    }
     let added = if is_there { None } else { Some(place) };
     for path in added.into_iter().chain([&own_ignore]) {
         rules.extend(pattern(path));
@@ -56,6 +62,17 @@ pub fn sent_context(request: &BuildRequest, place: &ContextPath, job: &Job) -> R
     }
     context.insert(own_ignore, rules, 0o644);
     Ok(context)
+}
+
+/// The service would apply the ignore file that it finds to what it was not written for.
+fn hides_too_much(context: &Context) -> bool {
+    let is_hidden = |path: &ContextPath| context.ignore().excluded(path);
+    let finds_another = || {
+        let file = context.on_disk(&ContextPath::from_clean(DOCKERIGNORE));
+        context.root().is_none() && file.is_some_and(|file| file.symlink_metadata().is_ok())
+    };
+    context.in_memory().any(|entry| is_hidden(&entry.path))
+        || (!context.mounts().is_empty() && (!context.ignore().is_empty() || finds_another()))
 }
 
 /// Finds a place for a Dockerfile that does not lie in the context: one where nothing is. Blocking.
@@ -113,7 +130,7 @@ fn pattern(path: &ContextPath) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::ContextSettings;
+    use crate::context::{ContextSettings, IgnoreRules, Links};
     use crate::request::DockerfileSource;
 
     fn request(files: &[(&str, &str)], dockerfile: &str, ignore: bool) -> (tempfile::TempDir, BuildRequest) {
@@ -191,6 +208,40 @@ mod tests {
         let sent = sent(&request, "Dockerfile");
         assert_eq!(names(&sent), [".dockerignore", "Dockerfile", "Dockerfile.dockerignore", "a"]);
         assert_eq!(sent[2].1, "\nDockerfile.dockerignore\n");
+    }
+
+    #[test]
+    fn directories_in_another_place_have_rules_of_their_own() {
+        let files =
+            [("Dockerfile", "FROM a"), (".dockerignore", "*"), ("a", ""), ("../m/b", ""), ("../m/c", "")];
+        let (directory, mut request) = request(&files, "Dockerfile", true);
+        let ignore = IgnoreRules::parse(b"c", Path::new("rules")).expect("valid");
+        let at = ContextPath::from_clean("x/m");
+        request.context.mount(at, &directory.path().join("m"), ignore, Links::Keep).expect("mounted");
+        let sent = sent(&request, "Dockerfile");
+        assert_eq!(names(&sent), [".dockerignore", "Dockerfile", "Dockerfile.dockerignore", "x/m/b"]);
+        assert_eq!(sent[2].1, "*\n!x/m\nDockerfile\nDockerfile.dockerignore\n");
+    }
+
+    #[test]
+    fn an_ignore_file_in_a_directory_of_the_root_does_not_count() {
+        for (ignored, expected) in [
+            (None, &["Dockerfile", "a"] as &[_]),
+            (Some("a"), &[".dockerignore", "Dockerfile", "Dockerfile.dockerignore", "a"]),
+        ] {
+            let directory = tempfile::tempdir().expect("a directory");
+            std::fs::write(directory.path().join("a"), "").expect("written");
+            if let Some(ignored) = ignored {
+                std::fs::write(directory.path().join(".dockerignore"), ignored).expect("written");
+            }
+            let mut context = Context::empty();
+            let (root, place) = (ContextPath::default(), ContextPath::from_clean("Dockerfile"));
+            context.mount(root, directory.path(), IgnoreRules::default(), Links::Keep).expect("mounted");
+            context.insert(place.clone(), "FROM a", 0o644);
+            let (shown, content) = ("Dockerfile".into(), "FROM a".into());
+            let dockerfile = DockerfileSource { shown, in_context: Some(place), content, path: None };
+            assert_eq!(names(&sent(&BuildRequest::new(context, dockerfile), "Dockerfile")), expected);
+        }
     }
 
     #[test]
