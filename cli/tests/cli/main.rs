@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod image;
 mod interrupt;
+mod recipes;
 mod runtime;
 mod sandbox;
 mod usage;

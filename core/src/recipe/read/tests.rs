@@ -422,3 +422,36 @@ fn what_is_wrong_in_the_configuration_has_its_line() {
         "{error:?}"
     );
 }
+
+/// The page about recipes.
+const PAGE: &str = include_str!("../../../../docs/recipes.md");
+
+#[test]
+fn the_page_has_every_key_input_and_variable() {
+    let named = |name: &str| PAGE.contains(&format!("`{name}`"));
+    let source = "[[sources]]\npath = \"a\"\ndestination = \"a\"\n";
+    for unknown in [
+        format!("{LEAST}zzzzzzzzzzzzzz = 1\n{TAGS}"),
+        format!("{LEAST}{source}zzzzzzzzzzzzzz = 1\n{TAGS}"),
+        format!("{LEAST}{TAGS}zzzzzzzzzzzzzz = 1\n"),
+        format!("{LEAST}{TAGS}[config-file]\nzzzzzzzzzzzzzz = 1\n"),
+    ] {
+        // The error of an unknown key names all that are known.
+        let error = refused(&unknown);
+        let known = error.hints()[0].strip_prefix("known here: ").expect("the known keys").to_owned();
+        for key in known.split(", ") {
+            let named = named(key) || named(&format!("[{key}]")) || named(&format!("[[{key}]]"));
+            assert!(named || key == "scheme", "the page says nothing of `{key}`");
+        }
+    }
+    assert!(PAGE.contains("`scheme = \"agent-server\"`"));
+    for input in super::super::render::INPUTS {
+        assert!(named(input), "the page says nothing of `{input}`");
+    }
+    for recipe in ["openhands-runtime", "agent-server"] {
+        let recipe = Recipes::builtin().expect("valid").get(recipe).expect("built in");
+        for variable in recipe.variables.keys() {
+            assert!(named(variable), "the page says nothing of `{variable}` of `{}`", recipe.name);
+        }
+    }
+}
