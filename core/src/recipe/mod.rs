@@ -11,6 +11,7 @@ mod decide;
 mod definition;
 #[cfg(test)]
 mod fake;
+mod generate;
 mod git;
 mod inputs;
 mod names;
@@ -33,6 +34,9 @@ pub use definition::{
     Tags, Template,
 };
 pub use decide::{Answer, Decision, Existence, Inquiry, Question, decide};
+pub use generate::{
+    DEFAULT_OUTPUT_DIR, GenerateOptions, GeneratedContext, Generation, TARGETS, size_text,
+};
 pub use git::{Checkout, checkout};
 pub use names::{RepositoryFrom, RuntimeNames, RuntimeTags, runtime_names};
 pub use options::RuntimeOptions;

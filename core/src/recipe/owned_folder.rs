@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 use staging::Staging;
 
 /// The file that says that windlass made a directory and may empty it.
-pub const MARKER: &str = ".windlass-folder";
+pub const MARKER: &str = ".made-by-windlass";
 
 /// What is in it. The first line is what counts.
 const MARKER_TEXT: &str = "written by windlass\n\n\

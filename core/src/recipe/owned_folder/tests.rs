@@ -57,8 +57,10 @@ fn put(name: &'static str) -> impl FnOnce(&Path) -> Result<()> {
 #[test]
 fn new_and_empty_directories_and_our_own_are_taken() {
     let place = Place::new();
-    fs::create_dir(place.at("empty")).expect("made");
-    for typed in ["new", "above/and/new", "empty", "empty/", "./gone/../other/."] {
+    for name in ["bare", "empty"] {
+        fs::create_dir(place.at(name)).expect("made");
+    }
+    for typed in ["new", "above/and/new", "empty", "bare/", "./gone/../other/."] {
         let folder = place.claim(typed).expect(typed);
         assert!(!folder.has_content(), "{typed}");
         folder.replace(&Job::silent(), put("a")).expect(typed);
@@ -67,7 +69,7 @@ fn new_and_empty_directories_and_our_own_are_taken() {
         again.replace(&Job::silent(), put("b")).expect(typed);
         assert_eq!(place.names(typed), [MARKER, "b"], "{typed}");
     }
-    assert_eq!(place.names(""), ["above", "empty", "new", "other"]);
+    assert_eq!(place.names(""), ["above", "bare", "empty", "new", "other"]);
 }
 
 #[test]
