@@ -69,7 +69,6 @@ impl fmt::Display for Question {
 
 /// What is known of one of the images.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Answer {
     /// Which one.
     pub question: Question,
@@ -117,7 +116,7 @@ impl Answer {
 
 /// What is done, and why.
 #[derive(Clone, Debug, Serialize)]
-#[serde(tag = "action", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(tag = "action", rename_all = "kebab-case")]
 pub enum Decision {
     /// The image exists: nothing is built.
     Reuse {
@@ -274,35 +273,40 @@ fn needless(question: Question, inquiry: &Inquiry<'_>) -> Option<&'static str> {
 /// The table.
 fn choose(inquiry: &Inquiry<'_>, asked: [Option<Asked>; 3]) -> Result<Decision> {
     let answers: Vec<Answer> = asked.iter().flatten().map(|asked| asked.answer.clone()).collect();
+    // Another repository helps where the registry does not answer, not where the own store does not. The
+    // source tag was looked for in one of the two alone.
     let [source, lock, versioned] = asked;
+    let failed = source.as_ref().is_some_and(|asked| asked.error.is_some());
+    let registry_fails = inquiry.pushes == (failed || inquiry.force_rebuild);
+    let found = |asked: &Option<Asked>| found(asked.as_ref(), registry_fails);
     if inquiry.force_rebuild {
         // What it must not move it has to know.
         for asked in [&source, &lock, &versioned] {
-            found(asked.as_ref())?;
+            found(asked)?;
         }
         return build(inquiry, Mode::Scratch, None, "a rebuild is forced".to_owned(), answers);
     }
-    if let Some(image) = found(source.as_ref())? {
+    if let Some(image) = found(&source)? {
         let why = "an image of this version, base image, dependencies and sources exists".to_owned();
         return Ok(Decision::Reuse { image, why, answers });
     }
-    if let Some(image) = found(lock.as_ref())? {
-        let why = "an image with the same dependencies exists: only the sources are replaced".to_owned();
+    if let Some(image) = found(&lock)? {
+        let why = "an image with the same dependencies exists; only the sources are replaced".to_owned();
         return build(inquiry, Mode::Lock, Some(image), why, answers);
     }
-    if let Some(image) = found(versioned.as_ref())? {
-        let why = "an image of this version and base image exists: its dependencies are brought up to date";
+    if let Some(image) = found(&versioned)? {
+        let why = "an image of this version and base image exists; its dependencies are brought up to date";
         return build(inquiry, Mode::Versioned, Some(image), why.to_owned(), answers);
     }
-    let why = "there is no image to build on: everything is made anew from the base image".to_owned();
+    let why = "there is no image to build on; everything is made anew from the base image".to_owned();
     build(inquiry, Mode::Scratch, None, why, answers)
 }
 
-/// The image, where it exists.
+/// The image, where it exists. `registry_fails` says whose fault it is if the answer is unknown.
 ///
 /// # Errors
 /// Why that is unknown.
-fn found(asked: Option<&Asked>) -> Result<Option<FoundImage>> {
+fn found(asked: Option<&Asked>, registry_fails: bool) -> Result<Option<FoundImage>> {
     let Some(asked) = asked else { return Ok(None) };
     match &asked.error {
         None => Ok(asked.answer.found().cloned()),
@@ -310,9 +314,12 @@ fn found(asked: Option<&Asked>) -> Result<Option<FoundImage>> {
         Some(error) => {
             let name = asked.answer.reference.familiar();
             let message = format!("could not find out whether `{name}` exists");
-            Err(Error::new(error.kind(), message)
-                .with_source(error.clone())
-                .with_hint("choose where runtime images are looked for and kept with `--repository`"))
+            let unknown = Error::new(error.kind(), message).with_source(error.clone());
+            Err(match registry_fails {
+                true => unknown
+                    .with_hint("choose where runtime images are looked for and kept with `--repository`"),
+                false => unknown,
+            })
         }
     }
 }

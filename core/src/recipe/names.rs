@@ -17,7 +17,6 @@ use crate::reference::Reference;
 
 /// Every name of a runtime image, and what it is made of.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct RuntimeNames {
     /// The recipe.
     pub recipe: String,
@@ -57,7 +56,7 @@ pub enum RepositoryFrom {
 
 /// The tags of one scheme.
 #[derive(Clone, Debug, Serialize)]
-#[serde(tag = "scheme", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(tag = "scheme", rename_all = "kebab-case")]
 pub enum RuntimeTags {
     /// By the hashes of what goes in.
     Hashes {

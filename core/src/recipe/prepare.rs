@@ -11,6 +11,7 @@ use super::owned_folder::FolderGuard;
 use super::{BuildFolder, Mode};
 use crate::backend::{Backend, Feature, FindScope, Job};
 use crate::backend_registry::Host;
+use crate::dockerfile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Pipeline;
 use crate::reference::Reference;
@@ -172,7 +173,33 @@ impl Work<'_> {
     /// Renders the Dockerfile and puts the build folder together.
     async fn request(&self, mode: Mode, base_image: &str) -> Result<BuildRequest> {
         let folder = self.folder(mode, base_image).await?;
-        Ok(self.options.apply(BuildRequest::new(folder.context, folder.dockerfile)))
+        let request = self.options.apply(BuildRequest::new(folder.context, folder.dockerfile));
+        Ok(if self.options.recipe.scheme().is_some() { self.fit(request) } else { request })
+    }
+
+    /// What agent-server gives a Dockerfile that asks for it, as one does that is not written for windlass: a
+    /// stage for each target, and the facts about the sources as ARG.
+    fn fit(&self, mut request: BuildRequest) -> BuildRequest {
+        let target = self.options.target.unwrap_or(Target::Binary).name();
+        // A Dockerfile that this reader refuses is the backend's to refuse, in its own words.
+        let stages = dockerfile::plan(&request).unwrap_or_default();
+        let names: Vec<_> = stages.iter().map(|stage| stage.name.as_deref()).collect();
+        if names.contains(&Some(target)) && names.last() != Some(&Some(target)) {
+            request.target = Some(target.to_owned());
+        }
+        let inputs = &self.inputs;
+        let text = String::from_utf8_lossy(&request.dockerfile.content).into_owned();
+        for (name, value) in [
+            ("BASE_IMAGE", Some(self.options.base_image.as_str())),
+            ("OPENHANDS_BUILD_GIT_SHA", inputs.commit.as_deref()),
+            ("OPENHANDS_BUILD_GIT_REF", inputs.git_reference.as_deref()),
+        ] {
+            if declares(&text, name) {
+                let given = request.build_args.entry(name.to_owned());
+                given.or_insert_with(|| value.unwrap_or("unknown").to_owned());
+            }
+        }
+        request
     }
 
     async fn folder(&self, mode: Mode, base_image: &str) -> Result<BuildFolder> {
@@ -222,6 +249,16 @@ impl Work<'_> {
         self.job.blocking(write).await?;
         Ok(Some(shown))
     }
+}
+
+/// Says whether a Dockerfile has an ARG of this name.
+fn declares(dockerfile: &str, name: &str) -> bool {
+    let argument = |line: &str| {
+        let (word, rest) = line.trim().split_once(char::is_whitespace)?;
+        let declared = rest.split_whitespace().any(|word| word.split('=').next() == Some(name));
+        Some(word.eq_ignore_ascii_case("ARG") && declared)
+    };
+    dockerfile.lines().any(|line| argument(line) == Some(true))
 }
 
 impl Decided {

@@ -25,7 +25,6 @@ use crate::request::{BuildRequest, BuiltImage};
 
 /// What [`build_runtime`] would do.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct RuntimePlan {
     /// The recipe, whole.
     #[serde(serialize_with = "whole")]
@@ -54,7 +53,6 @@ fn whole<S: Serializer>(recipe: &Arc<Recipe>, serializer: S) -> Result<S::Ok, S:
 
 /// What became of a runtime image.
 #[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct RuntimeReport {
     /// Every name of the image.
     pub names: RuntimeNames,

@@ -100,15 +100,15 @@ fn existing(names: &RuntimeNames, decision: &Decision) -> String {
 }
 
 fn existence(answer: &Answer) -> String {
-    let place = match answer.scope {
-        FindScope::Store => "not here",
-        FindScope::Registry => "not in the registry",
-        FindScope::StoreThenRegistry => "neither here nor in the registry",
+    let looked_for = match answer.scope {
+        FindScope::Store => "here",
+        FindScope::Registry => "in the registry",
+        FindScope::StoreThenRegistry => "here and in the registry",
     };
     match &answer.existence {
         Existence::Exists { image } if image.in_registry => "yes, in the registry".to_owned(),
         Existence::Exists { .. } => "yes, here".to_owned(),
-        Existence::Absent => format!("no, {place}"),
+        Existence::Absent => format!("no (looked for {looked_for})"),
         Existence::NotAsked { why } => format!("not asked: {why}"),
         Existence::Unknown { why } => format!("not known: {why}"),
     }
@@ -133,14 +133,16 @@ fn decision(plan: &RuntimePlan) -> String {
     let mut facts = Table::default();
     match &plan.decision {
         Decision::Reuse { image, why, .. } => {
-            facts.row(["builds".to_owned(), format!("nothing: {why}")]);
+            facts.row(["builds", "nothing"]);
+            facts.row(["why", why]);
             facts.row([
                 "result".to_owned(),
                 shown(&image.reference, image.digest.map(|digest| digest.to_string())),
             ]);
         }
         Decision::Build { mode, base_image, tags, kept, why, .. } => {
-            facts.row(["builds".to_owned(), format!("in the mode {mode}: {why}")]);
+            facts.row(["builds".to_owned(), format!("in the mode {mode}")]);
+            facts.row(["why", why]);
             facts.row(["from", &clean(base_image)]);
             for tag in tags {
                 facts.row(["sets", &clean(&tag.familiar())]);

@@ -136,6 +136,15 @@ async fn an_answer_that_cannot_be_had_is_not_absent_but_may_be_needless() {
         assert_eq!(error.kind(), kind);
         assert!(error.message().contains(&format!("runtime:{unknown}` exists")), "{error}");
     }
+    // Another repository helps where a registry does not answer, not where the own store does not.
+    for (unknown, pushes, helps) in
+        [("lock", false, true), ("source", false, false), ("lock", true, false), ("source", true, true)]
+    {
+        let backend = failing(&[], unknown, ErrorKind::Unavailable);
+        let error = decide_on(&backend, |inquiry| inquiry.pushes = pushes).await.expect_err("unknown");
+        let said = error.hints().iter().any(|hint| hint.contains("--repository"));
+        assert_eq!(said, helps, "{unknown} {pushes}");
+    }
     let force = |inquiry: &mut Inquiry<'_>| {
         inquiry.force_rebuild = true;
     };

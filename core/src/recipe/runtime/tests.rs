@@ -269,6 +269,27 @@ async fn agent_server_gets_all_its_tags_and_asks_nothing() {
 }
 
 #[tokio::test]
+async fn a_dockerfile_of_agent_server_gets_the_stage_and_the_arguments_that_it_asks_for() {
+    let (platform, backend) = (Platform::new(), Arc::new(Fake::with(&[BASE])));
+    let recipe = Recipes::builtin().expect("valid").get("agent-server").expect("built in");
+    let mut recipe = Recipe::clone(&recipe);
+    recipe.template.text =
+        "ARG BASE_IMAGE=x\nFROM ${BASE_IMAGE} AS base-image\narg OPENHANDS_BUILD_GIT_SHA\n\
+                            FROM base-image AS binary\n"
+            .to_owned();
+    let options = RuntimeOptions {
+        base_image: "debian:11".to_owned(),
+        target: Some(crate::recipe::agent_server::Target::BaseImage),
+        ..RuntimeOptions::new(Arc::new(recipe))
+    };
+    platform.build(&[&backend], &options).await.expect("built");
+    let built = backend.built();
+    let given: Vec<String> = built.build_args.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(given, ["BASE_IMAGE=debian:11", "OPENHANDS_BUILD_GIT_SHA=unknown"]);
+    assert_eq!(built.target.as_deref(), Some("base-image"));
+}
+
+#[tokio::test]
 async fn versions_are_read_as_toml() {
     let platform = Platform::new();
     let read = async |text: &str| {
