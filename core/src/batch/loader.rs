@@ -237,7 +237,11 @@ impl<'a> Loader<'a> {
         let Some(parsed) = &tree.parsed else { return true };
         let shown = tree.dockerfile.shown.display();
         let mut fits = true;
-        if let Some((line, _)) = &draft.base_image {
+        if let Some((line, base)) = &draft.base_image {
+            if let Some(error) = base.parse::<Reference>().err().filter(|_| base != "scratch") {
+                self.problems.add_error(*line, &error);
+                fits = false;
+            }
             if draft.build_args.contains_key(BASE_IMAGE) {
                 self.problems.add(*line, "`base-image` and the build argument `BASE_IMAGE` say the same");
                 fits = false;

@@ -190,10 +190,12 @@ impl Batch {
             match tokio::time::timeout(self.shared.options.heartbeat, self.tasks.join_next()).await {
                 Ok(None) => return None,
                 Ok(Some(Ok(ended))) => return Some(ended),
-                Ok(Some(Err(join))) => match join.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(_) => {}
-                },
+                // Nobody aborts them, so a panic is all that it can be.
+                Ok(Some(Err(join))) => {
+                    if let Ok(panic) = join.try_into_panic() {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
                 Err(_) => {
                     let names = self.running.iter().map(|image| self.entries[*image].name.as_str());
                     self.shared.sink.emit(BatchEvent::StillRunning { names: names.collect() });

@@ -9,9 +9,12 @@ use crate::batch::entry::Work;
 use crate::context::Context;
 use crate::request::{BuildRequest, DockerfileSource};
 
-/// Does what a test says, by name and attempt.
+/// By name and attempt: whether it was there, or why it fails.
+type Answer = dyn Fn(&str, u32) -> Result<bool> + Send + Sync;
+
+/// Does what a test says.
 struct Fake {
-    answer: Box<dyn Fn(&str, u32) -> Result<bool> + Send + Sync>,
+    answer: Box<Answer>,
     attempts: Mutex<HashMap<String, u32>>,
     order: Mutex<Vec<String>>,
     running: AtomicUsize,
