@@ -171,16 +171,28 @@ fn from_scratch_is_refused_where_run_is_missing_before_any_work() {
     let sandbox = platform();
     // Hashing would fail.
     std::os::unix::fs::symlink("..", sandbox.path("openhands/sub/up")).expect("linked");
-    for command in ["build", "plan"] {
-        let outcome = sandbox.run(&of_vectors(command, &["--force-rebuild"]));
-        outcome.refused(
-            2,
-            &["the backend `oci` cannot build the recipe", "RUN", "--backend docker", "lock image"],
-        );
-    }
+    let words = ["the backend `oci` cannot build the recipe", "RUN", "--backend docker", "lock image"];
+    sandbox.run(&of_vectors("build", &["--force-rebuild"])).refused(2, &words);
     sandbox.run(&of_vectors("tags", &[])).refused(1, &["sub/up"]);
     let line = ["runtime", "build", "--recipe", "agent-server", "--target", "base-image"];
     sandbox.run(&line).refused(2, &["cannot build the recipe `agent-server`", "RUN"]);
+}
+
+#[test]
+fn a_plan_tells_all_and_then_what_a_build_would_fail_with() {
+    let sandbox = platform();
+    let plan = sandbox.run(&of_vectors("plan", &["--force-rebuild"]));
+    assert_eq!(plan.code, Some(2), "{plan:#?}");
+    for words in ["mode scratch", "a rebuild is forced", "no (looked for here)", "FROM debian:11", "RUN "] {
+        assert!(plan.stdout.contains(words), "`{words}` is not in {plan:#?}");
+    }
+    assert!(plan.stderr.contains("error: the backend `oci` cannot build the recipe"), "{plan:#?}");
+    // Who wants the build folder builds it elsewhere.
+    let line = of_vectors("build", &["--force-rebuild", "--dry-run", "--build-folder", "folder"]);
+    let folder = sandbox.run(&line);
+    assert!(folder.stderr.contains("warning: the backend `oci` cannot build"), "{folder:#?}");
+    folder.done();
+    assert!(sandbox.read("folder/Dockerfile").starts_with("FROM debian:11"));
 }
 
 #[test]

@@ -12,7 +12,8 @@
 //! A lock image that were replaced by what was built on it would grow by a layer with every build; so would
 //! a versioned one, which is set from scratch alone.
 //!
-//! The same as OpenHands' `build_runtime_image`, which fails where no tag is left.
+//! The same as OpenHands' `build_runtime_image`, which fails where no tag is left, and for which images of
+//! other platforms or with further dependencies are all the same.
 
 use std::fmt;
 
@@ -36,6 +37,9 @@ pub struct Inquiry<'a> {
     pub versioned: Option<&'a Reference>,
     /// The modes that the recipe has.
     pub modes: &'a [Mode],
+    /// Inputs are set that the hashes leave out. The source and lock tags have an extension for them; the
+    /// versioned tag has none, and so neither may be built on nor set.
+    pub extended: bool,
     /// Whatever exists, it is built from scratch.
     pub force_rebuild: bool,
     /// The result is pushed: it has to be in the registry, and what is only here does not count as there.
@@ -265,6 +269,7 @@ fn needless(question: Question, inquiry: &Inquiry<'_>) -> Option<&'static str> {
     match question {
         Question::Source if inquiry.writes_files => Some("the output is made in any case"),
         Question::Lock if lacks(Mode::Lock) => Some("the recipe has no mode `lock`"),
+        Question::Versioned if inquiry.extended => Some("it is of other inputs"),
         Question::Versioned if lacks(Mode::Versioned) => Some("the recipe has no mode `versioned`"),
         _ => None,
     }
@@ -336,7 +341,9 @@ fn build(
         return Err(Error::new(ErrorKind::NotFound, message));
     }
     let wanted = match mode {
-        Mode::Scratch => vec![Some(inquiry.source), inquiry.lock, inquiry.versioned],
+        Mode::Scratch => {
+            vec![Some(inquiry.source), inquiry.lock, inquiry.versioned.filter(|_| !inquiry.extended)]
+        }
         Mode::Versioned | Mode::Lock => vec![Some(inquiry.source), inquiry.lock],
     };
     let exists = |reference: &&Reference| {

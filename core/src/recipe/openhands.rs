@@ -46,37 +46,6 @@ impl LockHash {
     }
 }
 
-/// The three tags of a runtime image, the most exact last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuntimeTags {
-    /// Same version and base image.
-    pub versioned: String,
-    /// Same dependencies too.
-    pub lock: String,
-    /// Same sources too.
-    pub source: String,
-}
-
-impl RuntimeTags {
-    /// Makes the tags of a version of the platform. `extension` stands for inputs that the hashes leave
-    /// out; it is empty where there are none.
-    ///
-    /// # Errors
-    /// `InvalidInput` if the version or the base image cannot stand in a tag.
-    pub fn new(
-        version: &str,
-        base_image: &str,
-        lock_hash: &str,
-        source_hash: &str,
-        extension: &str,
-    ) -> Result<Self> {
-        let lock = format!("oh_v{version}_{lock_hash}{extension}");
-        let source = checked_tag(format!("{lock}_{source_hash}"))?;
-        let versioned = checked_tag(format!("oh_v{version}_{}", versioned_slug(base_image)))?;
-        Ok(Self { versioned, lock: checked_tag(lock)?, source })
-    }
-}
-
 /// The extension of tags for inputs that the hashes leave out, by their canonical JSON.
 pub fn extension(canonical_json: &str) -> String {
     let hash = short_hash(&md5_hex(canonical_json)).unwrap_or_default();
@@ -159,15 +128,9 @@ mod tests {
     }
 
     #[test]
-    fn the_three_tags_go_from_general_to_exact() {
-        let tags = RuntimeTags::new("0.62.0", "debian:11", "rfkyaj1iiv38kkns", "glnsdte2lm82vv7q", "")
-            .expect("tags");
-        assert_eq!(tags.versioned, "oh_v0.62.0_debian_t_11");
-        assert_eq!(tags.lock, "oh_v0.62.0_rfkyaj1iiv38kkns");
-        assert_eq!(tags.source, "oh_v0.62.0_rfkyaj1iiv38kkns_glnsdte2lm82vv7q");
-        let tags = RuntimeTags::new("1", "a", "lock", "source", &extension("{}")).expect("tags");
-        assert!(tags.lock.starts_with("oh_v1_lock_x") && tags.source.ends_with("_source"), "{tags:?}");
-        assert!(RuntimeTags::new("1+x", "a", "b", "c", "").is_err());
+    fn the_extension_is_short() {
+        let extension = extension("{\"extra-deps\":\"pip install x\"}");
+        assert!(extension.starts_with("_x") && extension.len() == 10, "{extension}");
     }
 
     #[test]

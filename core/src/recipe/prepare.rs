@@ -33,45 +33,68 @@ pub(super) struct Decided {
     pub(super) decision: Decision,
     /// What is built; `None` where nothing is.
     pub(super) request: Option<BuildRequest>,
+    /// Why the backend cannot build the Dockerfile. Only of a plan: a build has ended in it.
+    pub(super) refusal: Option<Error>,
     pub(super) build_folder: Option<PathBuf>,
 }
 
+/// What is decided for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Only to be told.
+    Plan,
+    Build,
+}
+
 impl Work<'_> {
-    /// Everything up to the build.
-    pub(super) async fn decide(&self, backend: &dyn Backend) -> Result<Decided> {
-        self.refuse_early(backend).await?;
+    /// Everything up to the build, or what a build would refuse.
+    pub(super) async fn decide(&self, backend: &dyn Backend, purpose: Purpose) -> Result<Decided> {
+        self.refuse_options(backend)?;
+        if purpose == Purpose::Build {
+            self.refuse_early(backend).await?;
+        }
         let (options, job) = (self.options, self.job);
         let (repository, from) = repository(options, Some(backend), self.host, job).await?;
         let hashes = self.inputs.hashes(job).await?;
         let names = names(options, &self.inputs, &hashes, repository, from)?;
         let mut decision = self.ask(backend, &names).await?;
-        if let Decision::Build { mode, base_image, tags, .. } = &mut decision {
+        if let Decision::Build { tags, .. } = &mut decision {
             tags.extend(options.further_tags.iter().cloned());
             self.keep_one_name(backend, tags);
-            if *mode == Mode::Scratch {
-                self.check_base(backend, base_image).await?;
-            }
         }
+        let mut refusal = None;
         let request = match &decision {
             Decision::Reuse { .. } => None,
             Decision::Build { mode, base_image, tags, .. } => {
                 let mut request = self.request(*mode, base_image).await?;
                 request.tags.clone_from(tags);
                 if !backend.capabilities().has(Feature::Run) {
-                    self.refuse_dockerfile(backend, *mode, &request).await?;
+                    match (self.refuse_dockerfile(backend, *mode, &request).await, purpose) {
+                        (Err(error), Purpose::Plan) if error.kind() == ErrorKind::Unsupported => {
+                            refusal = Some(error);
+                        }
+                        (checked, _) => checked?,
+                    }
+                }
+                if *mode == Mode::Scratch && refusal.is_none() {
+                    self.check_base(backend, base_image).await?;
                 }
                 Some(request)
             }
         };
         let build_folder = self.write_folder(&names, &decision, request.as_ref()).await?;
-        Ok(Decided { names, hashes, decision, request, build_folder })
+        Ok(Decided { names, hashes, decision, request, refusal, build_folder })
+    }
+
+    /// Refuses options that this backend does not have.
+    fn refuse_options(&self, backend: &dyn Backend) -> Result<()> {
+        let nothing = self.options.recipe.bare_folder(String::new(), &self.options.context);
+        let options = self.options.apply(BuildRequest::new(nothing.context, nothing.dockerfile));
+        self.pipeline.refuse_options(backend, &options)
     }
 
     /// Refuses what this backend can never build, before anything is hashed or asked.
     async fn refuse_early(&self, backend: &dyn Backend) -> Result<()> {
-        let nothing = self.options.recipe.bare_folder(String::new(), &self.options.context);
-        let options = self.options.apply(BuildRequest::new(nothing.context, nothing.dockerfile));
-        self.pipeline.refuse_options(backend, &options)?;
         let decided = self.options.force_rebuild || self.options.recipe.scheme().is_some();
         if !decided || backend.capabilities().has(Feature::Run) {
             return Ok(());
@@ -112,13 +135,14 @@ impl Work<'_> {
     async fn ask(&self, backend: &dyn Backend, names: &RuntimeNames) -> Result<Decision> {
         let options = self.options;
         match &names.tags {
-            RuntimeTags::Hashes { source, lock, versioned, .. } => {
+            RuntimeTags::Hashes { source, lock, versioned, extension, .. } => {
                 let inquiry = Inquiry {
                     base_image: &options.base_image,
                     source,
                     lock: lock.as_ref(),
                     versioned: versioned.as_ref(),
                     modes: &options.recipe.modes,
+                    extended: !extension.is_empty(),
                     force_rebuild: options.force_rebuild,
                     pushes: options.pushes(),
                     writes_files: options.writes_files(),

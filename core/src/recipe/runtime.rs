@@ -13,7 +13,7 @@ use super::decide::Decision;
 use super::inputs::{Hashes, Inputs};
 use super::names::RuntimeNames;
 use super::options::RuntimeOptions;
-use super::prepare::{Decided, Work};
+use super::prepare::{Decided, Purpose, Work};
 use crate::backend::{Backend, FoundImage, Job};
 use crate::backend_registry::Host;
 use crate::context;
@@ -37,8 +37,11 @@ pub struct RuntimePlan {
     pub result: Reference,
     /// The Dockerfile that would be built: rendered for the mode. `None` where nothing would be built.
     pub dockerfile: Option<String>,
-    /// What the backend would do; `None` where nothing would be built.
+    /// What the backend would do; `None` where nothing would be built, or the backend cannot.
     pub build: Option<BuildPlan>,
+    /// Why the backend cannot build the Dockerfile, and who can: what [`build_runtime`] would fail with.
+    #[serde(serialize_with = "message")]
+    pub refusal: Option<Error>,
     /// The configured name of the backend that was asked.
     pub backend: String,
     /// The backends of the list that are unavailable, and why.
@@ -49,6 +52,10 @@ pub struct RuntimePlan {
 
 fn whole<S: Serializer>(recipe: &Arc<Recipe>, serializer: S) -> Result<S::Ok, S::Error> {
     recipe.as_ref().serialize(serializer)
+}
+
+fn message<S: Serializer>(error: &Option<Error>, serializer: S) -> Result<S::Ok, S::Error> {
+    error.as_ref().map(ToString::to_string).serialize(serializer)
 }
 
 /// What became of a runtime image.
@@ -71,7 +78,7 @@ pub struct RuntimeReport {
 /// Says what [`build_runtime`] would do: asks which images exist, and builds nothing.
 ///
 /// # Errors
-/// As [`build_runtime`] until it builds.
+/// As [`build_runtime`] until it builds; but a Dockerfile that the backend cannot build is told in the plan.
 pub async fn plan_runtime(
     pipeline: &Pipeline,
     options: &RuntimeOptions,
@@ -106,13 +113,15 @@ pub async fn build_runtime(
 impl Work<'_> {
     async fn plan(&self, backend: Arc<dyn Backend>) -> Result<RuntimePlan> {
         let backend = backend.as_ref();
-        let decided = self.decide(backend).await?;
+        let decided = self.decide(backend, Purpose::Plan).await?;
         let result = decided.result();
-        let Decided { names, decision, request, build_folder, .. } = decided;
+        let Decided { names, decision, request, refusal, build_folder, .. } = decided;
         let dockerfile = request.as_ref().map(text_of);
         let build = match request {
-            Some(request) => Some(self.pipeline.plan_with(backend, request, self.job).await?),
-            None => None,
+            Some(request) if refusal.is_none() => {
+                Some(self.pipeline.plan_with(backend, request, self.job).await?)
+            }
+            _ => None,
         };
         Ok(RuntimePlan {
             recipe: self.options.recipe.clone(),
@@ -123,15 +132,16 @@ impl Work<'_> {
             build,
             backend: backend.name().to_owned(),
             passed_over: Vec::new(),
+            refusal,
             build_folder,
         })
     }
 
     async fn build(&self, backend: Arc<dyn Backend>) -> Result<RuntimeReport> {
         let backend = backend.as_ref();
-        let decided = self.decide(backend).await?;
+        let decided = self.decide(backend, Purpose::Build).await?;
         let mut result = decided.result();
-        let Decided { names, hashes, decision, request, build_folder } = decided;
+        let Decided { names, hashes, decision, request, build_folder, .. } = decided;
         let build = match request {
             None => self.reuse(backend, &decision).await?,
             Some(request) => {

@@ -12,6 +12,8 @@ use windlass_core::config::{Reason, Selection};
 use windlass_core::output::{Destination, Output};
 use windlass_core::recipe::{RuntimeOptions, RuntimeReport, build_runtime, plan_runtime, runtime_names};
 
+pub(super) use options::recipe;
+
 use super::backends::choose;
 use super::build::{limit, pipeline, say_if_offered};
 use super::context::refuse_json;
@@ -93,7 +95,16 @@ async fn show_plan(
     let pipeline = pipeline(selection, session)?;
     let work = async |job: &Job| plan_runtime(&pipeline, options, &session.host, job).await;
     let plan = session.work(limit, work).await?;
-    show::plan(&plan, options, selection, &session.output)
+    show::plan(&plan, options, selection, &session.output)?;
+    match plan.refusal {
+        None => Ok(()),
+        // What was asked for is there.
+        Some(refusal) if plan.build_folder.is_some() => {
+            session.output.warn(&refusal.to_string());
+            Ok(())
+        }
+        Some(refusal) => Err(refusal),
+    }
 }
 
 async fn tags(args: &RuntimeImageArgs, session: &Session<'_>) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::settings::{context_settings, source_date_epoch};
 
 /// Finds a recipe: by its name, or in a file.
-pub(super) fn recipe(typed: &str, session: &Session<'_>) -> Result<Arc<Recipe>> {
+pub(in crate::commands) fn recipe(typed: &str, session: &Session<'_>) -> Result<Arc<Recipe>> {
     let mut recipes = Recipes::of(&session.settings)?;
     let path = session.program.surroundings.current_dir.join(typed);
     let is_file = Path::new(typed).extension().is_some_and(|extension| extension == "toml");

@@ -129,7 +129,7 @@ fn extended(names: &RuntimeNames) -> String {
 /// What would be done, and why.
 fn decision(plan: &RuntimePlan) -> String {
     let folder =
-        plan.build_folder.as_ref().map(|folder| ["folder".to_owned(), clean(&folder.display().to_string())]);
+        plan.build_folder.as_ref().map(|folder| ["wrote".to_owned(), clean(&folder.display().to_string())]);
     let mut facts = Table::default();
     match &plan.decision {
         Decision::Reuse { image, why, .. } => {
@@ -167,17 +167,18 @@ fn shown(reference: &Reference, digest: Option<String>) -> String {
 
 /// The Dockerfile, and what the backend makes of it.
 fn steps(plan: &RuntimePlan) -> String {
-    let (Some(dockerfile), Some(build)) = (&plan.dockerfile, &plan.build) else { return String::new() };
-    let entries = if build.context.entries == 1 { "entry" } else { "entries" };
+    let Some(dockerfile) = &plan.dockerfile else { return String::new() };
     let lines: Vec<String> = dockerfile
         .lines()
         .map(|line| if line.is_empty() { String::new() } else { format!("  {}", clean(line)) })
         .collect();
+    let dockerfile = lines.join("\n");
+    let Some(build) = &plan.build else { return format!("Dockerfile:\n{dockerfile}\n") };
+    let entries = if build.context.entries == 1 { "entry" } else { "entries" };
     format!(
-        "Dockerfile, over {} {entries} of {}:\n{}\n\n{}",
+        "Dockerfile, over {} {entries} of {}:\n{dockerfile}\n\n{}",
         build.context.entries,
         bytes(build.context.size_bytes),
-        lines.join("\n"),
         actions(&build.actions)
     )
 }

@@ -15,6 +15,7 @@ async fn decide_on(backend: &Fake, change: impl FnOnce(&mut Inquiry<'_>)) -> Res
         lock: Some(&lock),
         versioned: Some(&versioned),
         modes: &Mode::ALL,
+        extended: false,
         force_rebuild: false,
         pushes: false,
         writes_files: false,
@@ -188,6 +189,20 @@ async fn a_recipe_asks_only_for_the_modes_that_it_has() {
 }
 
 #[tokio::test]
+async fn the_versioned_image_is_of_no_other_inputs() {
+    let extended = |inquiry: &mut Inquiry<'_>| inquiry.extended = true;
+    let all = Fake::with(&["versioned"]);
+    let decision = decide_on(&all, extended).await.expect("decided");
+    assert_eq!(words(&decision), "scratch from 11: source lock");
+    assert_eq!(all.asked(), ["lock StoreThenRegistry", "source Store"]);
+    let lock = Fake::with(&["lock"]);
+    assert_eq!(
+        words(&decide_on(&lock, extended).await.expect("decided")),
+        "lock from lock: source, not lock"
+    );
+}
+
+#[tokio::test]
 async fn a_backend_that_cannot_be_asked_is_not_asked() {
     let capabilities = Capabilities::of(Feature::ALL.iter().copied()).finding_nothing();
     let mute = Fake { capabilities, ..Fake::with(&["source"]) };
@@ -207,6 +222,7 @@ async fn who_leaves_gets_no_decision() {
         lock: None,
         versioned: None,
         modes: &Mode::ALL,
+        extended: false,
         force_rebuild: false,
         pushes: false,
         writes_files: false,
