@@ -10,7 +10,29 @@ Examples:
   windlass context list --why node_modules/x    which line of the ignore file decides
   windlass context list --format paths          one path a line
   windlass context hash                         the same on every machine for the same content
-  windlass context pack -o context.tar.gz       the archive: the same bytes for the same content";
+  windlass context pack -o context.tar.gz       the archive: the same bytes for the same content
+  windlass context generate --target source     the context of an agent-server image";
+
+const GENERATE: &str = "\
+Examples:
+  windlass context generate                             ./runtime-build/agent-server-<commit>-python.tar.gz
+  windlass context generate --target source-minimal --output-dir out
+  CUSTOM_TAGS=java,python BASE_IMAGE=debian:12 windlass context generate --no-upload
+  RUNTIME_API_URL=https://builds.example.com RUNTIME_API_KEY=... windlass context generate
+
+Environment; an empty variable counts as unset, and an option goes before its variable:
+  OUTPUT_DIR       directory to write [default: ./runtime-build]
+  BASE_IMAGE       base image [default: that of the recipe]
+  TARGET           binary, binary-minimal, source or source-minimal [default: binary]
+  CLEAN_OUTPUT     empty OUTPUT_DIR first: `true`, in any case, or not [default: true]
+  CUSTOM_TAGS      tags with commas between them, the main one first [default: python]
+  OUTPUT_NAME      name of the archive [default: agent-server-<7 characters of commit>-<main tag>.tar.gz]
+  GITHUB_SHA       commit [default: that of git where the sources are, else `unknown`]
+  RUNTIME_API_URL, RUNTIME_API_KEY
+                   service that builds the image; without them nothing is uploaded
+
+Messages go to stdout, as those of the script that this command stands for; with --quiet only the path
+of the archive. Exit codes: 0 done, also where nothing is uploaded; 1 failed; 2 wrong usage; 130 cancelled.";
 
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -28,6 +50,8 @@ pub(crate) enum ContextCommand {
     Hash(HashArgs),
     /// Write what would be sent as one archive.
     Pack(PackArgs),
+    /// Write the context of an agent-server image as one archive, and have a build service build it.
+    Generate(GenerateArgs),
 }
 
 /// Which tree is meant.
@@ -90,4 +114,30 @@ pub(crate) enum CompressionName {
     Zstd,
     /// A plain tar.
     None,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = GENERATE)]
+pub(crate) struct GenerateArgs {
+    /// What the image holds [env: TARGET]
+    #[arg(long, value_name = "TARGET", value_parser = ["binary", "binary-minimal", "source", "source-minimal"])]
+    pub(crate) target: Option<String>,
+    /// Directory to write: it is emptied, unless CLEAN_OUTPUT says otherwise [env: OUTPUT_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Upload nothing, even if a service is known.
+    #[arg(long)]
+    pub(crate) no_upload: bool,
+    /// Directory of the sources: a checkout of the SDK.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) source: PathBuf,
+    /// Recipe: a name, or a file that ends in `.toml`.
+    #[arg(long, value_name = "RECIPE", default_value = "agent-server")]
+    pub(crate) recipe: String,
+    /// Empty the directory even if windlass did not make it.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Stop waiting for the build that takes longer, such as `90s` or `1h30m` [setting: timeouts.build]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
 }

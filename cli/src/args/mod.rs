@@ -19,7 +19,7 @@ pub(crate) use build::{BuildArgs, ServiceArgs};
 pub(crate) use builds::{BuildArg, BuildsArgs, BuildsCommand};
 pub(crate) use config::{ConfigArgs, ConfigCommand};
 pub(crate) use context::{
-    CompressionName, ContextArgs, ContextCommand, HashArgs, ListArgs, PackArgs, SortBy, Tree,
+    CompressionName, ContextArgs, ContextCommand, GenerateArgs, HashArgs, ListArgs, PackArgs, SortBy, Tree,
 };
 pub(crate) use image::{
     ArchiveForm, ImageArgs, ImageCommand, InspectArgs, LoadArgs, PullArgs, PushArgs, RemoveArgs, SaveArgs,

@@ -13,18 +13,21 @@ use windlass_core::output::is_stdout;
 use windlass_core::{Error, ErrorKind, Result};
 
 use crate::args::{CompressionName, ContextCommand, Format, HashArgs, ListArgs, PackArgs, SortBy, Tree};
+use crate::exit_code::ExitCode;
 use crate::output::{Output, Table, bytes, clean, refuse_terminal};
 use crate::request::{check_context, tree};
 use crate::session::{Program, Session};
 use crate::settings::{compression_of, context_settings};
 use crate::written_file::WrittenFile;
 
-pub(super) async fn run(command: ContextCommand, program: &Program) -> Result<()> {
-    match command {
+pub(super) async fn run(command: ContextCommand, program: &Program) -> Result<ExitCode> {
+    let done = match command {
         ContextCommand::List(args) => list(&args, program).await,
         ContextCommand::Hash(args) => hash(&args, program).await,
         ContextCommand::Pack(args) => pack(&args, program).await,
-    }
+        ContextCommand::Generate(args) => return super::generate::run(&args, program).await,
+    };
+    done.map(|()| ExitCode::Done)
 }
 
 /// The tree that is meant. A directory without a Dockerfile has one too.

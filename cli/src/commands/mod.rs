@@ -7,6 +7,7 @@ mod builds;
 mod completions;
 mod config;
 mod context;
+mod generate;
 mod image;
 mod plan;
 mod preflight;
@@ -27,7 +28,7 @@ pub(crate) async fn run(command: Command, program: &Program) -> Result<ExitCode>
     match command {
         Command::Build(args) => build::run(&args, program).await.map(|()| ExitCode::Done),
         Command::Runtime(args) => runtime::run(args.command, program).await.map(|()| ExitCode::Done),
-        Command::Context(args) => context::run(args.command, program).await.map(|()| ExitCode::Done),
+        Command::Context(args) => context::run(args.command, program).await,
         Command::Image(args) => image::run(args.command, program).await.map(|()| ExitCode::Done),
         Command::Batch(args) => batch::run(&args, program).await,
         Command::Backends(args) => backends::run(args.command, program).await,

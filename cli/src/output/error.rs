@@ -13,7 +13,12 @@ use crate::exit_code::ExitCode;
 
 /// The error as text: message, causes, source line, log, and after a blank line the hints.
 pub(crate) fn as_text(error: &Error, style: Style) -> String {
-    let mut text = format!("{} {}", style.failure("error:"), indent(error.message()));
+    as_text_after("error:", error, style)
+}
+
+/// The same where something else says that it is an error.
+pub(crate) fn as_text_after(prefix: &str, error: &Error, style: Style) -> String {
+    let mut text = format!("{} {}", style.failure(prefix), indent(error.message()));
     for cause in causes(error) {
         append(&mut text, &format!("\n  {} {}", style.bold("cause:"), indent(&cause)));
     }
@@ -44,8 +49,8 @@ pub(crate) fn in_one_line(error: &Error) -> String {
     std::iter::once(error.message().to_owned()).chain(causes(error)).collect::<Vec<_>>().join(": ")
 }
 
-/// The error as one line of JSON.
-pub(crate) fn as_json(error: &Error) -> String {
+/// The error as one line of JSON, with the code that the program ends with.
+pub(crate) fn as_json(error: &Error, code: ExitCode) -> String {
     let details: Map<String, Value> =
         error.details().iter().map(|(name, value)| ((*name).to_owned(), value.clone().into())).collect();
     json!({
@@ -57,7 +62,7 @@ pub(crate) fn as_json(error: &Error) -> String {
             "source_line": error.source_line(),
             "log_tail": error.log_tail(),
             "hints": hints(error),
-            "exit_code": ExitCode::of(error.kind()) as u8,
+            "exit_code": code as u8,
         }
     })
     .to_string()
@@ -142,7 +147,7 @@ mod tests {
 
     #[test]
     fn json_is_one_line_with_the_same() {
-        let text = as_json(&example());
+        let text = as_json(&example(), ExitCode::of(example().kind()));
         assert!(!text.contains('\n'));
         let value: Value = serde_json::from_str(&text).expect("valid JSON");
         assert_eq!(value["error"]["kind"], "denied");

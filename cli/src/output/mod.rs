@@ -18,6 +18,7 @@ use windlass_core::events::{EventSink, Silent};
 use windlass_core::{Error, ErrorKind, Result};
 
 use crate::args::{ColorWhen, Format, GlobalArgs, ProgressMode};
+use crate::exit_code::ExitCode;
 
 pub(crate) use batch::BatchDisplay;
 pub(crate) use clean::clean;
@@ -148,9 +149,22 @@ impl Output {
     /// Shows an error: as text, or with `--format json` as one line of JSON.
     pub(crate) fn error(&self, error: &Error) {
         match self.format {
-            Format::Json => to_stderr(&error::as_json(error)),
+            Format::Json => to_stderr(&error::as_json(error, ExitCode::of(error.kind()))),
             Format::Text | Format::Paths => to_stderr(&error::as_text(error, self.style)),
         }
+    }
+
+    /// Shows an error of a command that has its own words and its own codes for it.
+    pub(crate) fn error_after(&self, prefix: &str, error: &Error, code: ExitCode) {
+        match self.format {
+            Format::Json => to_stderr(&error::as_json(error, code)),
+            Format::Text | Format::Paths => to_stderr(&error::as_text_after(prefix, error, self.style)),
+        }
+    }
+
+    /// Whether only results and errors are shown.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// Refuses a form of results that only one command has.
