@@ -15,17 +15,21 @@ use crate::error::{Error, ErrorKind, Result, SourceLine};
 /// The rules of one ignore file.
 #[derive(Clone, Debug, Default)]
 pub struct IgnoreRules {
-    file: PathBuf,
-    rules: Vec<Rule>,
+    pub(super) file: PathBuf,
+    pub(super) rules: Vec<Rule>,
+    /// Git does not know docker's rules that are not looked at.
+    pub(super) as_git: bool,
 }
 
 #[derive(Clone, Debug)]
-struct Rule {
-    pattern: Pattern,
+pub(super) struct Rule {
+    pub(super) pattern: Pattern,
     /// It re-includes.
-    negated: bool,
-    line: usize,
-    text: String,
+    pub(super) negated: bool,
+    /// It is not about files but through the directories above them.
+    pub(super) only_directories: bool,
+    pub(super) line: usize,
+    pub(super) text: String,
 }
 
 /// Which line decided about a path.
@@ -61,7 +65,7 @@ impl IgnoreRules {
             let rule = Rule::parse(trim(line), index + 1, text);
             rules.push(rule.map_err(|why| invalid_pattern(file, index + 1, line, why))?);
         }
-        Ok(Self { file: file.to_owned(), rules })
+        Ok(Self { file: file.to_owned(), rules, as_git: false })
     }
 
     /// The ignore file as the user would name it; empty if there is none.
@@ -95,13 +99,13 @@ impl IgnoreRules {
 
     /// Says whether an entry is excluded that lies in a directory with this state.
     pub(super) fn excludes(&self, path: &[u8], parent: &MatchState) -> bool {
-        self.apply(path, parent, |_, _| {}).is_some_and(|rule| !rule.negated)
+        self.apply(path, false, parent, |_, _| {}).is_some_and(|rule| !rule.negated)
     }
 
     /// The same for a directory, with the state that its entries inherit.
     pub(super) fn enter(&self, path: &[u8], parent: &MatchState) -> (bool, MatchState) {
         let mut state = MatchState(vec![false; self.rules.len()]);
-        let rule = self.apply(path, parent, |index, matched| state.0[index] = matched);
+        let rule = self.apply(path, true, parent, |index, matched| state.0[index] = matched);
         (rule.is_some_and(|rule| !rule.negated), state)
     }
 
@@ -114,15 +118,22 @@ impl IgnoreRules {
     ///
     /// A rule that cannot change the outcome is not looked at, and then counts as not matched for
     /// what lies below: with `a/b` before `!a`, `a/b` stays excluded. Docker does it so.
-    fn apply(&self, path: &[u8], parent: &MatchState, mut record: impl FnMut(usize, bool)) -> Option<&Rule> {
+    fn apply(
+        &self,
+        path: &[u8],
+        is_directory: bool,
+        parent: &MatchState,
+        mut record: impl FnMut(usize, bool),
+    ) -> Option<&Rule> {
         let mut last = None;
         let mut excluded = false;
         for (index, rule) in self.rules.iter().enumerate() {
             let inherited = parent.0.get(index).copied().unwrap_or(false);
-            if !inherited && rule.negated != excluded {
+            if !inherited && rule.negated != excluded && !self.as_git {
                 continue;
             }
-            let matched = inherited || rule.pattern.matches(path);
+            let matched =
+                inherited || ((is_directory || !rule.only_directories) && rule.pattern.matches(path));
             record(index, matched);
             if matched {
                 excluded = !rule.negated;
@@ -163,7 +174,7 @@ impl<'r> Cursor<'r> {
             let (_, state) = self.rules.enter(directory, self.above.last().map_or(&top, |(_, state)| state));
             self.above.push((directory.to_vec(), state));
         }
-        self.rules.apply(bytes, self.above.last().map_or(&top, |(_, state)| state), |_, _| {})
+        self.rules.apply(bytes, false, self.above.last().map_or(&top, |(_, state)| state), |_, _| {})
     }
 }
 
@@ -198,7 +209,8 @@ impl Rule {
         if relative.is_empty() {
             return Err(ALONE);
         }
-        Ok(Self { pattern: Pattern::compile(&relative)?, negated, line: number, text })
+        let pattern = Pattern::compile(&relative)?;
+        Ok(Self { pattern, negated, only_directories: false, line: number, text })
     }
 }
 
@@ -230,7 +242,7 @@ fn clean(path: &[u8]) -> Vec<u8> {
     }
 }
 
-fn invalid_pattern(file: &Path, line: usize, text: &[u8], why: &'static str) -> Error {
+pub(super) fn invalid_pattern(file: &Path, line: usize, text: &[u8], why: &'static str) -> Error {
     let text = String::from_utf8_lossy(text).trim_end_matches('\r').to_owned();
     Error::new(ErrorKind::InvalidInput, format!("invalid pattern in `{}`", file.display()))
         .with_source(why)

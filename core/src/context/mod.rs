@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind};
 mod content;
 mod dockerignore;
 mod entry;
+mod git_patterns;
 mod mount;
 mod overlay;
 mod path;

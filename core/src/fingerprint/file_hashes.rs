@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::StatCache;
-use super::stat_cache::ContextCache;
+use super::stat_cache::{ContextCache, SHA256_BYTES};
 use super::tree::hash_on_all_cores;
 use crate::Result;
 use crate::backend::Job;
@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind};
 
 /// What is known of the contents of a listing, by the positions of its entries.
 pub struct FileHashes {
-    cache: ContextCache,
+    cache: ContextCache<SHA256_BYTES>,
     listed: SystemTime,
     state: Mutex<State>,
 }
@@ -31,7 +31,8 @@ impl FileHashes {
     /// is read but the cache.
     pub fn remembered(context: &Context, entries: &[Entry], cache: &StatCache, listed: SystemTime) -> Self {
         let cache = cache.load(context);
-        let hashes = cache.known(entries);
+        let known = cache.known(entries);
+        let hashes = known.into_iter().map(|hash| hash.map(Digest::from_bytes)).collect();
         Self { cache, listed, state: Mutex::new(State { hashes, learned: false }) }
     }
 
@@ -75,7 +76,8 @@ impl FileHashes {
     pub fn save(&self, entries: &[Entry]) {
         let mut state = self.lock();
         if std::mem::take(&mut state.learned) {
-            self.cache.save(entries, &state.hashes, self.listed);
+            let hashes: Vec<_> = state.hashes.iter().map(|hash| hash.map(|hash| *hash.as_bytes())).collect();
+            self.cache.save(entries, &hashes, self.listed);
         }
     }
 

@@ -23,6 +23,7 @@ pub use file_hashes::FileHashes;
 pub use record::{Change, Record};
 pub use stable_hash::{StableHash, StableHasher};
 pub use stat_cache::StatCache;
+pub(crate) use tree::on_all_cores;
 pub use tree::{context_digest, hash_files};
 
 /// Goes up when a fingerprint comes to mean something else: images found by the old ones are then

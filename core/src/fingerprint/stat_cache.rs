@@ -22,6 +22,8 @@ use crate::digest::Digest;
 const REST: Duration = Duration::from_secs(4);
 /// Goes up with every change of the format.
 const MAGIC: &[u8] = b"windlass stat cache 1\n";
+/// The hashes of files are SHA-256.
+pub(super) const SHA256_BYTES: usize = 32;
 const CHECKSUM_BYTES: usize = 32;
 
 /// The remembered hashes of all contexts of a user.
@@ -30,8 +32,8 @@ pub struct StatCache {
     directory: Option<PathBuf>,
 }
 
-/// The remembered hashes of one context.
-pub(super) struct ContextCache {
+/// The remembered hashes of one context, each of so many bytes.
+pub(crate) struct ContextCache<const N: usize> {
     file: Option<PathBuf>,
     content: Vec<u8>,
 }
@@ -48,8 +50,8 @@ impl StatCache {
     }
 
     /// Reads what is remembered of a context. One that is damaged counts as empty.
-    pub(super) fn load(&self, context: &Context) -> ContextCache {
-        let file = self.directory.as_ref().map(|directory| directory.join(file_name(context)));
+    pub(crate) fn load<const N: usize>(&self, context: &Context) -> ContextCache<N> {
+        let file = self.directory.as_ref().map(|directory| directory.join(file_name(context, N)));
         let content = file.as_ref().and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
         let content = verified(content).unwrap_or_default();
         ContextCache { file, content }
@@ -58,7 +60,7 @@ impl StatCache {
 
 /// Two Dockerfiles with ignore files of their own list other files of the same directory; each
 /// gets its own cache, so that they do not empty each other's.
-fn file_name(context: &Context) -> String {
+fn file_name(context: &Context, hash_bytes: usize) -> String {
     let mut hasher = super::StableHasher::new("windlass stat cache name 1");
     hasher.bytes(&real_path(context.root().unwrap_or(Path::new(""))));
     hasher.bytes(context.ignore().file().as_os_str().as_bytes());
@@ -67,6 +69,9 @@ fn file_name(context: &Context) -> String {
         hasher.bytes(&real_path(&mount.directory));
         hasher.bytes(mount.ignore.file().as_os_str().as_bytes());
         hasher.number(u64::from(mount.links == Links::Follow));
+    }
+    if hash_bytes != SHA256_BYTES {
+        hasher.number(hash_bytes as u64);
     }
     hasher.finish().hex()
 }
@@ -87,11 +92,11 @@ fn verified(mut content: Vec<u8>) -> Option<Vec<u8>> {
     })
 }
 
-impl ContextCache {
+impl<const N: usize> ContextCache<N> {
     /// The hashes that are still good, one place for each entry.
-    pub(super) fn known(&self, entries: &[Entry]) -> Vec<Option<Digest>> {
+    pub(crate) fn known(&self, entries: &[Entry]) -> Vec<Option<[u8; N]>> {
         let mut known = vec![None; entries.len()];
-        let mut records = Records(&self.content).peekable();
+        let mut records = Records::<N>(&self.content).peekable();
         // Both are sorted by path.
         for (entry, known) in entries.iter().zip(&mut known) {
             let EntrySource::Disk(state) = entry.source else { continue };
@@ -107,7 +112,7 @@ impl ContextCache {
 
     /// Remembers the hashes of these entries, sorted by path; forgets all others. `started` is a
     /// moment before the first file was read. That it cannot be written harms nobody.
-    pub(super) fn save(&self, entries: &[Entry], hashes: &[Option<Digest>], started: SystemTime) {
+    pub(crate) fn save(&self, entries: &[Entry], hashes: &[Option<[u8; N]>], started: SystemTime) {
         let Some(file) = &self.file else { return };
         let rested = nanoseconds(started.checked_sub(REST).unwrap_or(SystemTime::UNIX_EPOCH));
         let mut content = MAGIC.to_vec();
@@ -141,13 +146,13 @@ fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-struct Record<'a> {
+struct Record<'a, const N: usize> {
     path: &'a [u8],
     state: DiskState,
-    hash: Digest,
+    hash: [u8; N],
 }
 
-fn append_record(content: &mut Vec<u8>, path: &[u8], state: &DiskState, hash: &Digest) {
+fn append_record(content: &mut Vec<u8>, path: &[u8], state: &DiskState, hash: &[u8]) {
     content.extend_from_slice(&(path.len() as u32).to_le_bytes());
     content.extend_from_slice(path);
     content.extend_from_slice(&state.size_bytes.to_le_bytes());
@@ -155,16 +160,16 @@ fn append_record(content: &mut Vec<u8>, path: &[u8], state: &DiskState, hash: &D
     content.extend_from_slice(&state.ctime_ns.to_le_bytes());
     content.extend_from_slice(&state.inode.to_le_bytes());
     content.extend_from_slice(&state.device.to_le_bytes());
-    content.extend_from_slice(hash.as_bytes());
+    content.extend_from_slice(hash);
 }
 
 /// The records of a cache, in the order they were written.
-struct Records<'a>(&'a [u8]);
+struct Records<'a, const N: usize>(&'a [u8]);
 
-impl<'a> Iterator for Records<'a> {
-    type Item = Record<'a>;
+impl<'a, const N: usize> Iterator for Records<'a, N> {
+    type Item = Record<'a, N>;
 
-    fn next(&mut self) -> Option<Record<'a>> {
+    fn next(&mut self) -> Option<Record<'a, N>> {
         let length = u32::from_le_bytes(*self.0.split_off(..4)?.first_chunk()?);
         let path = self.0.split_off(..length as usize)?;
         let mut number = || Some(u64::from_le_bytes(*self.0.split_off(..8)?.first_chunk()?));
@@ -175,7 +180,7 @@ impl<'a> Iterator for Records<'a> {
             inode: number()?,
             device: number()?,
         };
-        let hash = Digest::from_bytes(*self.0.split_off(..32)?.first_chunk()?);
+        let hash = *self.0.split_off(..N)?.first_chunk()?;
         Some(Record { path, state, hash })
     }
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
+use super::stat_cache::SHA256_BYTES;
 use super::{StableHasher, StatCache};
 use crate::Result;
 use crate::backend::Job;
@@ -29,16 +30,16 @@ pub fn hash_files(
 ) -> Result<Vec<Option<Digest>>> {
     let started = SystemTime::now();
     let cache = cache.load(context);
-    let mut hashes = cache.known(entries);
+    let mut hashes: Vec<Option<[u8; SHA256_BYTES]>> = cache.known(entries);
     let unknown: Vec<usize> =
         (0..entries.len()).filter(|index| entries[*index].is_file() && hashes[*index].is_none()).collect();
     for (index, hash) in hash_on_all_cores(context, entries, &unknown, job)? {
-        hashes[index] = Some(hash);
+        hashes[index] = Some(*hash.as_bytes());
     }
     if unknown.iter().any(|index| matches!(entries[*index].source, EntrySource::Disk(_))) {
         cache.save(entries, &hashes, started);
     }
-    Ok(hashes)
+    Ok(hashes.into_iter().map(|hash| hash.map(Digest::from_bytes)).collect())
 }
 
 pub(super) fn hash_on_all_cores(
@@ -47,15 +48,26 @@ pub(super) fn hash_on_all_cores(
     indexes: &[usize],
     job: &Job,
 ) -> Result<Vec<(usize, Digest)>> {
+    on_all_cores(indexes, |index, buffer| hash_file(context, &entries[index], buffer, job))
+}
+
+/// Does the work for each index, with a buffer that it may use. Blocking.
+///
+/// # Errors
+/// The first that a thread meets; the others then stop soon.
+pub(crate) fn on_all_cores<T: Send>(
+    indexes: &[usize],
+    each: impl Fn(usize, &mut [u8]) -> Result<T> + Sync,
+) -> Result<Vec<(usize, T)>> {
     let next = AtomicUsize::new(0);
-    let work = || -> Result<Vec<(usize, Digest)>> {
+    let work = || -> Result<Vec<(usize, T)>> {
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut found = Vec::new();
         loop {
             let start = next.fetch_add(FILES_AT_A_TIME, Ordering::Relaxed);
             let Some(rest) = indexes.get(start..) else { return Ok(found) };
             for index in rest.iter().take(FILES_AT_A_TIME) {
-                let hash = hash_file(context, &entries[*index], &mut buffer, job);
+                let hash = each(*index, &mut buffer);
                 if hash.is_err() {
                     // The others need not go on.
                     next.store(indexes.len(), Ordering::Relaxed);
@@ -71,7 +83,7 @@ pub(super) fn hash_on_all_cores(
     let threads = threads.min(indexes.len().div_ceil(FILES_AT_A_TIME)).max(1);
     let mut found = Vec::with_capacity(indexes.len());
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();
         let mut results = vec![work()];
         for other in others {
             results.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));

@@ -8,10 +8,11 @@ use super::agent_server::Target;
 use super::definition::find_beside;
 use super::openhands::LockHash;
 use super::options::RuntimeOptions;
-use super::{Tags, git, short_hash, tree_hash};
+use super::{HashRules, Tags, git, short_hash, tree_hash};
 use crate::backend::Job;
 use crate::backend_registry::Host;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::fingerprint::StatCache;
 
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -26,6 +27,8 @@ pub(super) struct Inputs {
     base_image: String,
     browser: bool,
     by_hashes: bool,
+    /// What is known of the contents of the sources.
+    cache: StatCache,
     /// The commit of the sources, for tags that have it.
     pub(super) commit: Option<String>,
     /// Their branch or git reference, for tags that have it.
@@ -82,6 +85,7 @@ impl Inputs {
             hashed,
             lock_files,
             by_hashes,
+            cache: StatCache::open(&host.cache_dir),
         })
     }
 
@@ -98,7 +102,8 @@ impl Inputs {
         let inputs = self.clone();
         job.blocking(move |job| {
             let lock = inputs.lock_hash(job)?;
-            let source = short_hash(&tree_hash(&inputs.hashed, job)?).unwrap_or_default();
+            let source = short_hash(&tree_hash(&inputs.hashed, &HashRules::default(), &inputs.cache, job)?)
+                .unwrap_or_default();
             Ok(Hashes { lock, source })
         })
         .await

@@ -44,7 +44,7 @@ pub use owned_folder::{FolderGuard, MARKER, OwnedFolder};
 pub use recipes::Recipes;
 pub use runtime::{RuntimePlan, RuntimeReport, build_runtime, plan_runtime};
 pub use short_hash::short_hash;
-pub use tree_hash::tree_hash;
+pub use tree_hash::{HashRules, tree_hash};
 
 use crate::error::{Error, ErrorKind, Result};
 

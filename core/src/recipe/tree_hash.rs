@@ -2,184 +2,171 @@
 //! modes, owners, times and empty directories do not; links are followed.
 //!
 //! A directory is the md5 of its descriptors, sorted as texts and joined by two NULs: `data:HASH` NUL
-//! `name:NAME` of a file, `dirhash:HASH` NUL `name:NAME` of a directory.
+//! `name:NAME` of a file, `dirhash:HASH` NUL `name:NAME` of a directory. Which files are the same as the last
+//! time is known from a stat cache; they are not read.
 
-use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::time::SystemTime;
 
 use md5::{Digest as _, Md5};
 
 use crate::backend::Job;
-use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::context::{Context, ContextPath, Entry, IgnoreRules, Links, read_error};
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::Events;
+use crate::fingerprint::{StatCache, on_all_cores};
 
-const PIECE_BYTES: usize = 256 * 1024;
+const MD5_BYTES: usize = 16;
 
-/// Computes the hash of a directory, as 32 hexadecimal digits. Left out are hidden directories,
-/// `__pycache__` and `*.pyc` with everything below them; hidden files are not. Blocking; reads on all
-/// cores.
+/// Which files of a tree do not count, in the syntax of `.gitignore`. Patterns are about files, and paths
+/// begin in the directory that is hashed.
+#[derive(Clone, Debug)]
+pub struct HashRules(IgnoreRules);
+
+impl HashRules {
+    /// What the original leaves out: hidden directories, `__pycache__` and `*.pyc` with everything below them;
+    /// hidden files count.
+    pub const DEFAULT: &str = ".*/\n__pycache__/\n*.pyc";
+
+    /// Reads patterns, one a line; `file` is their name for messages.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a malformed pattern, with the line.
+    pub fn parse(patterns: &str, file: &Path) -> Result<Self> {
+        IgnoreRules::parse_git(patterns, file).map(Self)
+    }
+}
+
+impl Default for HashRules {
+    /// Those of [`HashRules::DEFAULT`].
+    fn default() -> Self {
+        // They are valid, as the tests know.
+        Self(IgnoreRules::parse_git(Self::DEFAULT, Path::new("rules of the source hash")).unwrap_or_default())
+    }
+}
+
+/// Computes the hash of a directory, as 32 hexadecimal digits. Blocking; lists and reads on all cores.
 ///
 /// # Errors
 /// `ContextUnreadable`: nothing to hash, a link that leads into a circle, a name that is not UTF-8, a file
-/// that cannot be read; each names the path. `Cancelled`.
-pub fn tree_hash(root: &Path, job: &Job) -> Result<String> {
-    let mut walk = Walk { files: Vec::new(), above: Vec::new() };
-    let tree = walk.directory(root, job)?;
-    let Some(tree) = tree else {
+/// that cannot be read or changes meanwhile; each names the path. `InvalidInput` if there is no directory.
+/// `Cancelled`.
+pub fn tree_hash(root: &Path, rules: &HashRules, cache: &StatCache, job: &Job) -> Result<String> {
+    // What is left out because it leads nowhere is said of the build context.
+    let job = &Job { events: Events::silent(), ..job.clone() };
+    let started = SystemTime::now();
+    let mut context = Context::empty();
+    context.mount(ContextPath::default(), root, rules.0.clone(), Links::Follow)?;
+    let in_root = |error: Error| error.with_detail("directory", root.display().to_string());
+    let entries = context.list(job).map_err(in_root)?;
+    let cache = cache.load::<MD5_BYTES>(&context);
+    let mut hashes = cache.known(&entries);
+    let unknown: Vec<usize> =
+        (0..entries.len()).filter(|index| entries[*index].is_file() && hashes[*index].is_none()).collect();
+    let hash = |index: usize, buffer: &mut [u8]| hash_file(&context, &entries[index], buffer, job);
+    for (index, hash) in on_all_cores(&unknown, hash).map_err(in_root)? {
+        hashes[index] = Some(hash);
+    }
+    if !unknown.is_empty() {
+        cache.save(&entries, &hashes, started);
+    }
+    let files = entries.iter().zip(&hashes).filter_map(|(entry, hash)| Some((&entry.path, hash.as_ref()?)));
+    fold(files)?.ok_or_else(|| {
         let message = format!("there is nothing to hash in `{}`", root.display());
-        return Err(Error::new(ErrorKind::ContextUnreadable, message)
-            .with_hint("hidden directories, `__pycache__` and `*.pyc` do not count"));
-    };
-    Ok(tree.hash(&hash_all(&walk.files, job)?))
+        Error::new(ErrorKind::ContextUnreadable, message)
+            .with_hint(format!("what does not count: {}", rules.0.shown().join(", ")))
+    })
 }
 
-/// An entry that counts.
-enum Node {
-    /// By its position in the list of files.
-    File(usize),
-    Directory(Vec<(String, Node)>),
-}
-
-impl Node {
-    fn hash(&self, hashes: &[String]) -> String {
-        let Self::Directory(entries) = self else { return String::new() };
-        let mut descriptors: Vec<String> = entries
-            .iter()
-            .map(|(name, node)| match node {
-                Self::File(index) => format!("data:{}\0name:{name}", hashes[*index]),
-                Self::Directory(_) => format!("dirhash:{}\0name:{name}", node.hash(hashes)),
-            })
-            .collect();
-        descriptors.sort_unstable();
-        hex(Md5::digest(descriptors.join("\0\0")).as_slice())
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Collects what counts.
-struct Walk {
-    files: Vec<PathBuf>,
-    /// The directories that we are in, as they really are.
-    above: Vec<(u64, u64)>,
-}
-
-impl Walk {
-    /// `None` where nothing in it counts.
-    fn directory(&mut self, path: &Path, job: &Job) -> Result<Option<Node>> {
-        use std::os::unix::fs::MetadataExt;
-
-        job.check()?;
-        let unreadable = || format!("could not read `{}`", path.display());
-        let state = fs::metadata(path).or_error(ErrorKind::ContextUnreadable, unreadable)?;
-        let place = (state.dev(), state.ino());
-        if self.above.contains(&place) {
-            let message = format!("the link `{}` leads to a directory that it is in", path.display());
-            return Err(Error::new(ErrorKind::ContextUnreadable, message));
-        }
-        self.above.push(place);
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(path).or_error(ErrorKind::ContextUnreadable, unreadable)? {
-            let entry = entry.or_error(ErrorKind::ContextUnreadable, unreadable)?;
-            let Ok(name) = entry.file_name().into_string() else {
-                let message = format!("the name `{}` is not UTF-8", entry.path().display());
-                return Err(Error::new(ErrorKind::ContextUnreadable, message));
-            };
-            if name.ends_with(".pyc") || name == "__pycache__" {
-                continue;
-            }
-            if let Some(node) = self.entry(&entry.path(), &name, job)? {
-                entries.push((name, node));
-            }
-        }
-        self.above.pop();
-        Ok(Some(Node::Directory(entries))
-            .filter(|node| !matches!(node, Node::Directory(all) if all.is_empty())))
-    }
-
-    fn entry(&mut self, path: &Path, name: &str, job: &Job) -> Result<Option<Node>> {
-        let state = match fs::metadata(path) {
-            Ok(state) => state,
-            Err(error) if error.raw_os_error() == Some(LINK_CYCLE) => {
-                let message = format!("the link `{}` leads to itself", path.display());
-                return Err(Error::new(ErrorKind::ContextUnreadable, message));
-            }
-            // A dangling link.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                let message = format!("could not read `{}`", path.display());
-                return Err(Error::new(ErrorKind::ContextUnreadable, message).with_source(error));
-            }
-        };
-        if state.is_dir() {
-            return if name.starts_with('.') { Ok(None) } else { self.directory(path, job) };
-        }
-        if !state.is_file() {
-            return Ok(None);
-        }
-        self.files.push(path.to_owned());
-        Ok(Some(Node::File(self.files.len() - 1)))
-    }
-}
-
-/// ELOOP on Linux.
-const LINK_CYCLE: i32 = 40;
-
-/// The md5 of each file.
-fn hash_all(files: &[PathBuf], job: &Job) -> Result<Vec<String>> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(files.len());
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(None));
-    let work = || {
-        let mut found = Vec::new();
-        let mut buffer = vec![0; PIECE_BYTES];
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(file) = files.get(index) else { return found };
-            match hash_file(file, &mut buffer, job) {
-                Ok(hash) => found.push((index, hash)),
-                Err(error) => {
-                    next.store(files.len(), Ordering::Relaxed);
-                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                    return found;
-                }
-            }
-        }
-    };
-    let found: Vec<(usize, String)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("a worker does not panic")).collect()
-    });
-    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
-    }
-    let mut hashes = vec![String::new(); files.len()];
-    found.into_iter().for_each(|(index, hash)| hashes[index] = hash);
-    Ok(hashes)
-}
-
-fn hash_file(path: &Path, buffer: &mut [u8], job: &Job) -> Result<String> {
-    let unreadable = || format!("could not read `{}`", path.display());
-    let mut file = File::open(path).or_error(ErrorKind::ContextUnreadable, unreadable)?;
+fn hash_file(context: &Context, entry: &Entry, buffer: &mut [u8], job: &Job) -> Result<[u8; MD5_BYTES]> {
+    let mut content = context.open(entry)?;
     let mut md5 = Md5::new();
     loop {
         job.check()?;
-        match file.read(buffer).or_error(ErrorKind::ContextUnreadable, unreadable)? {
-            0 => return Ok(hex(md5.finalize().as_slice())),
-            read => md5.update(&buffer[..read]),
+        match content.read(buffer) {
+            Ok(0) => return Ok(md5.finalize().into()),
+            Ok(read) => md5.update(&buffer[..read]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(read_error(&entry.path, error)),
         }
     }
+}
+
+/// A directory whose files come by.
+#[derive(Default)]
+struct Directory {
+    path: ContextPath,
+    descriptors: Vec<String>,
+}
+
+impl Directory {
+    fn hash(mut self) -> [u8; MD5_BYTES] {
+        self.descriptors.sort_unstable();
+        Md5::digest(self.descriptors.join("\0\0")).into()
+    }
+}
+
+/// The hash of the tree of these files, sorted by path, so that those of a directory are in a row; `None`
+/// if there are none.
+fn fold<'a>(files: impl Iterator<Item = (&'a ContextPath, &'a [u8; MD5_BYTES])>) -> Result<Option<String>> {
+    let mut above = vec![Directory::default()];
+    for (path, hash) in files {
+        close(&mut above, |directory| path.below(&directory.path).is_none())?;
+        let directory = above.last().map_or_else(ContextPath::default, |directory| directory.path.clone());
+        let mut inside = directory.clone();
+        let below = path.below(&directory).unwrap_or_default();
+        let parts: Vec<&[u8]> = below.parts().collect();
+        let Some((_, directories)) = parts.split_last() else { continue };
+        for part in directories {
+            inside = inside.join(part);
+            above.push(Directory { path: inside.clone(), descriptors: Vec::new() });
+        }
+        add(&mut above, path, "data", hash)?;
+    }
+    close(&mut above, |directory| !directory.path.is_root())?;
+    let root = above.pop().filter(|root| !root.descriptors.is_empty());
+    Ok(root.map(|root| hex(&root.hash())))
+}
+
+/// Ends the innermost directories for which that holds; each becomes a descriptor of the one around it.
+fn close(above: &mut Vec<Directory>, is_done: impl Fn(&Directory) -> bool) -> Result<()> {
+    while let Some(directory) = above.pop_if(|directory| is_done(directory)) {
+        let path = directory.path.clone();
+        add(above, &path, "dirhash", &directory.hash())?;
+    }
+    Ok(())
+}
+
+/// Adds a descriptor to the innermost directory.
+fn add(above: &mut [Directory], path: &ContextPath, kind: &str, hash: &[u8; MD5_BYTES]) -> Result<()> {
+    let name = str::from_utf8(path.file_name()).map_err(|_| {
+        let message = format!("the name `{path}` is not UTF-8");
+        Error::new(ErrorKind::ContextUnreadable, message).with_hint("rename it: it cannot be hashed")
+    })?;
+    if let Some(directory) = above.last_mut() {
+        directory.descriptors.push(format!("{kind}:{}\0name:{name}", hex(hash)));
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8; MD5_BYTES]) -> String {
+    format!("{:032x}", u128::from_be_bytes(*bytes))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
 
     use super::*;
     use crate::recipe::short_hash;
+
+    fn hash_of(directory: &Path) -> Result<String> {
+        let rules = HashRules::default();
+        tree_hash(directory, &rules, &StatCache::disabled(), &Job::silent())
+    }
 
     struct Tree(tempfile::TempDir);
 
@@ -211,7 +198,7 @@ mod tests {
         }
 
         fn hash(&self) -> String {
-            tree_hash(self.0.path(), &Job::silent()).expect("hashed")
+            hash_of(self.0.path()).expect("hashed")
         }
     }
 
@@ -222,7 +209,7 @@ mod tests {
         let tree = Tree::one();
         assert_eq!(tree.hash(), "2e783f818760b1d9697f33c679828774");
         assert_eq!(short_hash(&tree.hash()).as_deref(), Some("glnsdte2lm82vv7q"));
-        let part = |name: &str| tree_hash(&tree.path(name), &Job::silent()).expect("hashed");
+        let part = |name: &str| hash_of(&tree.path(name)).expect("hashed");
         assert_eq!(part("sub/deep"), "4ffda89ee40d5a4f28789d24ca1bd72c");
         assert_eq!(part("sub"), "e8f79efd1e68b53a8712518f5e2ff68d");
         assert_eq!(Tree::two().hash(), T2);
@@ -271,14 +258,13 @@ mod tests {
 
     #[test]
     fn circles_and_nothing_are_refused_by_name() {
-        let refused =
-            |tree: &Tree| tree_hash(tree.0.path(), &Job::silent()).expect_err("refused").to_string();
+        let refused = |tree: &Tree| hash_of(tree.0.path()).expect_err("refused").to_string();
         let tree = Tree::two();
         symlink("..", tree.path("sub/up")).expect("linked");
         assert!(refused(&tree).contains("sub/up"));
         let tree = Tree::two();
         symlink("self", tree.path("self")).expect("linked");
-        assert!(refused(&tree).contains("self` leads to itself"));
+        assert!(refused(&tree).contains("`self`"));
         let tree = Tree(tempfile::tempdir().expect("a directory"));
         tree.write(".x/f", "x");
         assert!(refused(&tree).contains("nothing to hash"));
