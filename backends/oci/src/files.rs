@@ -39,7 +39,7 @@ impl Interpreter<'_> {
         let origins = wanted.into_iter().map(async |(copy, location)| {
             let shared = copy.from.is_none() && instructions::is_linked(copy);
             // What another build has made need not be laid out again.
-            if !shared || !self.is_known(index).await {
+            if !shared || !self.workshop.linked.has_any() {
                 let _ = self.origin(index, copy.from.as_deref(), platform, location).await;
             }
         });
