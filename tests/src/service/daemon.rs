@@ -24,9 +24,17 @@ pub(super) fn answers_ok(stream: impl Read + Write, path: &str) -> bool {
 }
 
 /// True if the server at the other end answers a GET of `path` with this status.
-pub(super) fn answers_with(mut stream: impl Read + Write, path: &str, status: &str) -> bool {
+pub(super) fn answers_with(stream: impl Read + Write, path: &str, status: &str) -> bool {
+    gets(stream, &format!("GET {path} HTTP/1.0\r\n\r\n"), status)
+}
+
+/// True if this request is answered with 200.
+pub(super) fn gets_ok(stream: impl Read + Write, request: &str) -> bool {
+    gets(stream, request, "200")
+}
+
+fn gets(mut stream: impl Read + Write, request: &str, status: &str) -> bool {
     let mut start = [0; 12];
-    let request = format!("GET {path} HTTP/1.0\r\n\r\n");
     stream.write_all(request.as_bytes()).and_then(|()| stream.read_exact(&mut start)).is_ok()
         && start.starts_with(b"HTTP/1.")
         && start.ends_with(format!(" {status}").as_bytes())

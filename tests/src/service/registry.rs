@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::certificates::Certificate;
-use super::daemon::{ANSWER_WITHIN, Daemon, answers_with};
+use super::daemon::{ANSWER_WITHIN, Daemon, answers_with, gets_ok};
 use super::token_server::{ISSUER, SERVICE, TokenServer};
 use super::{Error, free_port};
 
@@ -105,6 +105,19 @@ impl Registry {
     fn repository(&self, repository: &str) -> PathBuf {
         self.directory.path().join("storage/docker/registry/v2/repositories").join(repository)
     }
+}
+
+/// Says whether a registry over plain http has an image: `127.0.0.1:PORT/REPOSITORY:TAG`.
+pub(super) fn has_image(reference: &str) -> bool {
+    let Some((address, path)) = reference.split_once('/') else { return false };
+    let Some((repository, tag)) = path.rsplit_once(':') else { return false };
+    // A registry that knows the manifest of an image under none of these names says that it has none.
+    let kinds = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+                 application/vnd.docker.distribution.manifest.v2+json";
+    let request = format!("HEAD /v2/{repository}/manifests/{tag} HTTP/1.0\r\nAccept: {kinds}\r\n\r\n");
+    TcpStream::connect(address).is_ok_and(|stream| {
+        stream.set_read_timeout(Some(ANSWER_WITHIN)).is_ok() && gets_ok(stream, &request)
+    })
 }
 
 fn config_text(options: &RegistryOptions<'_>, storage: &Path, address: &str, accounts: &str) -> String {

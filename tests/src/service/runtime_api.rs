@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::builder::{Builder, Received};
 use super::http::{self, Answer, Head};
+use super::registry::has_image;
 pub use upload::{Field, Upload};
 
 /// The key that the service knows.
@@ -63,6 +64,7 @@ pub enum Reaction {
 
 type Script = dyn Fn(&Asked) -> Reaction + Send + Sync;
 type Make = dyn Fn(&Upload) -> Result<String, String> + Send + Sync;
+type Exists = dyn Fn(&str) -> bool + Send + Sync;
 
 /// How a build is.
 #[derive(Debug, Clone)]
@@ -77,6 +79,8 @@ enum Build {
 pub struct Habits {
     /// What it makes of an upload: the name of the image, or why there is none.
     pub builder: Box<Make>,
+    /// Says whether there is an image of this name that it did not build.
+    pub exists: Box<Exists>,
     /// Asked about every request once its head is there.
     pub script: Box<Script>,
     /// `None`: there is no such call.
@@ -99,6 +103,7 @@ impl Default for Habits {
     fn default() -> Self {
         Self {
             builder: Box::new(|upload| Ok(upload.target.clone())),
+            exists: Box::new(|_| false),
             script: Box::new(|_| Reaction::Normal),
             registry_prefix: Some("registry.example.com/team/".to_owned()),
             words: vec!["PENDING", "RUNNING"],
@@ -112,7 +117,8 @@ impl Default for Habits {
 }
 
 impl Habits {
-    /// A service that builds what it is sent, and pushes it to this registry (`127.0.0.1:PORT`).
+    /// A service that builds what it is sent, and pushes it to this registry (`127.0.0.1:PORT`), all of whose images
+    /// it knows.
     pub fn building(builder: &Builder, registry: &str) -> Self {
         let builder = builder.clone();
         let build = move |upload: &Upload| {
@@ -126,7 +132,8 @@ impl Habits {
             builder.build(&received, Arc::new(|_| {}))
         };
         let registry_prefix = Some(format!("{registry}/runtime-api"));
-        Self { builder: Box::new(build), registry_prefix, words: Vec::new(), ..Self::default() }
+        let exists = Box::new(has_image);
+        Self { builder: Box::new(build), exists, registry_prefix, words: Vec::new(), ..Self::default() }
     }
 }
 
@@ -279,6 +286,7 @@ impl Shared {
                 let exists = lock(&self.builds)
                     .values()
                     .any(|build| matches!(build, Build::Done(_, names) if names.contains(&image)));
+                let exists = exists || (self.habits.exists)(&image);
                 document(200, json!({ "exists": exists, "image": null }))
             }
             ("POST", "build") => self.build(asked),
