@@ -10,7 +10,7 @@ use windlass_core::backend::Job;
 use windlass_core::backend_registry::Host;
 use windlass_core::batch::{
     BatchOptions, DiskGuard, Entry, FailedImage, List, ListOptions, Manifest, PipelineBuilder, Summary, Work,
-    check,
+    check, check_backend,
 };
 use windlass_core::config::parse_bytes;
 use windlass_core::context::warnings;
@@ -87,6 +87,7 @@ async fn prepare(
     check(&list, pipeline, &session.host, report, job).await?;
     if !args.dry_run {
         warn(&list, job).await?;
+        check_backend(pipeline, job).await?;
     }
     Ok(list)
 }

@@ -329,3 +329,24 @@ fn images_of_recipes_are_looked_at_before_the_first_is_begun() {
     outcome.refused(2, &["images.toml:12:", "poetry.lock"]);
     assert!(!sandbox.path("out").exists());
 }
+
+#[test]
+fn a_backend_that_is_not_there_is_found_out_before_the_first_image() {
+    let sandbox = sandbox(&[("images.toml", LIST)]);
+    let line = ["batch", "images.toml", "--report", "out", "-b", "docker"];
+    let outcome = sandbox.run_with(&line, &[("DOCKER_HOST", "unix:///nonexistent.sock")]);
+    outcome.refused(3, &["the backend `docker` cannot build: "]);
+    assert!(!sandbox.path("out").exists());
+}
+
+#[test]
+fn events_are_for_programs_too() {
+    let sandbox = sandbox(&[("images.toml", LIST)]);
+    let outcome = sandbox.run(&["batch", "images.toml", "--report", "out", "--progress", "rawjson"]);
+    let events: Vec<Value> =
+        outcome.stderr.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let of = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+    assert_eq!((of("began"), of("started"), of("finished")), (1, 2, 2), "{outcome:#?}");
+    assert!(of("step") > 1 && events.iter().all(|event| event["time"].is_string()), "{outcome:#?}");
+    assert_eq!(sandbox.run(&["batch", "images.toml", "--report", "out", "-q"]).stderr, "");
+}

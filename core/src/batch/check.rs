@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::entry::Work;
 use super::list::List;
 use super::problems::Problems;
-use crate::backend::{Backend, Job};
+use crate::backend::{Backend, CheckStatus, Job};
 use crate::backend_registry::Host;
 use crate::context::{Context, ContextPath};
 use crate::error::{Error, ErrorKind, Result};
@@ -41,6 +41,22 @@ pub async fn check(list: &List, pipeline: &Pipeline, host: &Host, report: &Path,
         refused.map_err(|error| error.with_detail("image", entry.name.clone()))?;
     }
     Ok(())
+}
+
+/// Finds out whether a backend is there before hundreds of images wait for it in vain, each with its retries.
+///
+/// # Errors
+/// `Unavailable` where no backend of the list is fit to build, with what is wrong with the first; `Cancelled`.
+pub async fn check_backend(pipeline: &Pipeline, job: &Job) -> Result<()> {
+    let look = |backend: Arc<dyn Backend>| async move {
+        let report = job.run(async { Ok(backend.check(job).await) }).await?;
+        let bad = report.items.into_iter().find(|item| item.status == CheckStatus::Bad);
+        let Some(bad) = bad else { return Ok(()) };
+        let message = format!("the backend `{}` cannot build: {}: {}", backend.name(), bad.what, bad.seen);
+        let error = Error::new(ErrorKind::Unavailable, message);
+        Err(bad.hint.into_iter().fold(error, Error::with_hint))
+    };
+    pipeline.first_available(job, look).await.map(drop)
 }
 
 /// Finds out what can be known of the names of images that recipes make.

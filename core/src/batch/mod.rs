@@ -24,7 +24,7 @@ mod schedule;
 mod summary;
 
 pub use builder::{Built, ImageBuilder, PipelineBuilder};
-pub use check::check;
+pub use check::{check, check_backend};
 pub use disk::DiskGuard;
 pub use entry::{Entry, Work};
 pub use event::{BatchEvent, BatchSink};
