@@ -32,6 +32,8 @@ pub(super) struct Fake {
     pub(super) together: Option<Barrier>,
     /// A file that somebody changes while `build` is at work.
     pub(super) changes: Option<std::path::PathBuf>,
+    /// A file that somebody changes while `find` is at work.
+    pub(super) changes_early: Option<std::path::PathBuf>,
     pub(super) asked: Mutex<Vec<String>>,
     pub(super) built: Mutex<Vec<BuildRequest>>,
 }
@@ -48,6 +50,7 @@ impl Fake {
             failures: BTreeMap::new(),
             together: None,
             changes: None,
+            changes_early: None,
             asked: Mutex::default(),
             built: Mutex::default(),
         }
@@ -94,6 +97,9 @@ impl Backend for Fake {
         let tag = reference.tag().unwrap_or_default();
         let words = format!("{tag} {scope:?}");
         self.asked.lock().expect("no test panics while it holds this").push(words);
+        if let Some(file) = &self.changes_early {
+            std::fs::write(file, "something else").expect("writable");
+        }
         if let Some(barrier) = &self.together {
             barrier.wait().await;
         }

@@ -259,7 +259,9 @@ impl Work<'_> {
         let added = match (names.hashed(), &names.tags) {
             (Some(tags), RuntimeTags::Hashes { generic, .. }) => {
                 let generic = generic.as_deref().unwrap_or_default();
-                let tag = generic.rsplit_once([':', '@']).map_or(generic, |(_, tag)| tag);
+                // A digest has a colon of its own.
+                let parts = generic.split_once('@').or_else(|| generic.rsplit_once(':'));
+                let tag = parts.map_or(generic, |(_, tag)| tag);
                 self.options.recipe.config_lines(&names.repository, tag, &tags)?
             }
             _ => None,

@@ -145,9 +145,15 @@ impl Work<'_> {
         let build = match request {
             None => self.reuse(backend, &decision).await?,
             Some(request) => {
-                self.warn(&request).await?;
+                self.list(&request).await?;
+                // The questions took their time. Nothing may be published under a tag that it is not.
+                self.check_unchanged(&hashes).await.map_err(|error| error.with_hint("build again"))?;
                 let built = self.pipeline.build_with(backend, request, self.job).await?;
-                self.check_unchanged(&hashes, &result).await?;
+                self.check_unchanged(&hashes).await.map_err(|error| {
+                    error.with_detail("image", result.familiar()).with_hint(
+                        "build again with `--force-rebuild`: the image may not be what its tag says",
+                    )
+                })?;
                 built
             }
         };
@@ -190,22 +196,23 @@ impl Work<'_> {
         })
     }
 
-    /// Says what the user should know about the sources, such as keys among them.
-    async fn warn(&self, request: &BuildRequest) -> Result<()> {
+    /// Lists the sources, so that what is built is what is there now, and says what the user should know about
+    /// them, such as keys among them.
+    async fn list(&self, request: &BuildRequest) -> Result<()> {
         let context = request.context.clone();
-        let warn = move |job: &Job| context::warnings(&context, &context.list_once(job)?, job);
-        self.job.blocking(warn).await
+        let list = move |job: &Job| context::warnings(&context, &context.list_once(job)?, job);
+        self.job.blocking(list).await
     }
 
-    /// The sources are read by the build after they were hashed. What their tag says must be what is in
-    /// the image.
-    async fn check_unchanged(&self, before: &Hashes, result: &Reference) -> Result<()> {
+    /// What the tags say must be what is built: the sources are hashed before they are listed, and read even
+    /// later.
+    async fn check_unchanged(&self, before: &Hashes) -> Result<()> {
         if self.inputs.hashes(self.job).await? == *before {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::ContextUnreadable, "the sources changed while the image was built")
-            .with_detail("image", result.familiar())
-            .with_hint("build again with `--force-rebuild`: the image may not be what its tag says"))
+        let message =
+            format!("the sources `{}` changed after they were hashed", self.options.source.display());
+        Err(Error::new(ErrorKind::ContextUnreadable, message))
     }
 }
 

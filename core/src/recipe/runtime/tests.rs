@@ -235,6 +235,39 @@ async fn sources_that_change_while_they_are_built_are_an_error() {
     let error = platform.build(&[&backend], &platform.options()).await.expect_err("changed");
     assert_eq!(error.kind(), ErrorKind::ContextUnreadable);
     assert!(error.hints()[0].contains("--force-rebuild"), "{error:?}");
+    // Before the build, nothing is built under a tag that it is not.
+    let platform = Platform::new();
+    let changes_early = Some(platform.path("openhands/a.txt"));
+    let backend = Arc::new(Fake { changes_early, ..Fake::with(&[LOCK]) });
+    let error = platform.build(&[&backend], &platform.options()).await.expect_err("changed");
+    assert_eq!((error.kind(), backend.has_built()), (ErrorKind::ContextUnreadable, false));
+}
+
+#[tokio::test]
+async fn the_configuration_file_has_the_tag_or_the_digest_of_a_base_image_of_ours() {
+    let platform = Platform::new();
+    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    for (number, (base, line)) in [
+        (format!("example.com/runtime@{digest}"), format!("DOCKER_IMAGE_TAG={digest}")),
+        ("example.com/runtime:base".to_owned(), "DOCKER_IMAGE_TAG=base".to_owned()),
+        ("debian".to_owned(), "DOCKER_IMAGE_TAG=oh_v0.62.0_image_debian_tag_latest".to_owned()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let folder = format!("folder{number}");
+        let options = RuntimeOptions {
+            base_image: base,
+            build_folder: Some(folder.clone().into()),
+            force_rebuild: true,
+            ..platform.options()
+        };
+        // The base images, as a fake knows them: by their tag, which one with a digest has not.
+        let backend = Arc::new(Fake::with(&["", "base", "latest"]));
+        platform.plan(&backend, &options).await.expect("planned");
+        let text = fs::read_to_string(platform.path(&folder).join("config.sh")).expect("written");
+        assert!(text.contains(&line), "{text}");
+    }
 }
 
 #[tokio::test]
