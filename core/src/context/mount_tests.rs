@@ -197,3 +197,15 @@ fn what_cannot_be_read_is_named_by_its_place() {
     let error = context.open(&entries[1]).expect_err("gone");
     assert!(error.message().contains("`m/a`"), "{error}");
 }
+
+#[test]
+fn a_secret_of_a_mounted_directory_is_left_out_where_its_rules_are() {
+    let directory = tree(&[("id_rsa", "1")]);
+    let mut context = Context::empty();
+    mount(&mut context, "m", &directory, "");
+    let said = tests::with_warnings(|job| {
+        let entries = context.list(job).expect("listed");
+        warnings(&context, &entries, job).expect("valid patterns");
+    });
+    assert!(said[0].contains("`m/id_rsa`") && said[0].contains("the `ignore` of its source"), "{said:?}");
+}

@@ -44,7 +44,7 @@ impl EventSink for Warnings {
     }
 }
 
-fn with_warnings(work: impl FnOnce(&Job)) -> Vec<String> {
+pub(super) fn with_warnings(work: impl FnOnce(&Job)) -> Vec<String> {
     let sink = Arc::new(Warnings::default());
     work(&Job { events: Events::new(sink.clone()), ..Job::silent() });
     std::mem::take(&mut *sink.0.lock().expect("not poisoned"))

@@ -19,7 +19,7 @@ pub fn warnings(context: &Context, entries: &[Entry], job: &Job) -> Result<()> {
     let settings = context.settings();
     let size: u64 = entries.iter().map(Entry::size_bytes).sum();
     if settings.warn_size_bytes.is_some_and(|most| size > most) {
-        job.events.warn(size_warning(entries, size));
+        job.events.warn(size_warning(entries, size, rules_of(context)));
     }
     if settings.warn_secrets {
         let patterns = IgnoreRules::parse(
@@ -33,13 +33,22 @@ pub fn warnings(context: &Context, entries: &[Entry], job: &Job) -> Result<()> {
             .map(|entry| format!("`{}`", entry.path))
             .collect();
         if !secrets.is_empty() {
-            job.events.warn(secrets_warning(&secrets));
+            job.events.warn(secrets_warning(&secrets, rules_of(context)));
         }
     }
     Ok(())
 }
 
-fn size_warning(entries: &[Entry], size: u64) -> String {
+/// Where the user says what is left out. Mounted directories have rules of their own, wherever those stand.
+fn rules_of(context: &Context) -> &'static str {
+    if context.root().is_none() && !context.mounts().is_empty() {
+        "the `ignore` of its source"
+    } else {
+        "`.dockerignore`"
+    }
+}
+
+fn size_warning(entries: &[Entry], size: u64, rules: &str) -> String {
     let mut largest: Vec<&Entry> = entries.iter().filter(|entry| entry.is_file()).collect();
     let count = largest.len();
     largest.sort_by_key(|entry| std::cmp::Reverse(entry.size_bytes()));
@@ -49,7 +58,7 @@ fn size_warning(entries: &[Entry], size: u64) -> String {
         .map(|entry| format!("`{}` ({})", entry.path, amount(entry.size_bytes())))
         .collect();
     format!(
-        "the build context is large: {} in {count} files, the largest {}; list what the image does not need in `.dockerignore`",
+        "the build context is large: {} in {count} files, the largest {}; list what the image does not need in {rules}",
         amount(size),
         largest.join(", ")
     )
@@ -64,12 +73,12 @@ fn amount(size: u64) -> String {
     }
 }
 
-fn secrets_warning(secrets: &[String]) -> String {
+fn secrets_warning(secrets: &[String], rules: &str) -> String {
     let (shown, rest) = secrets.split_at(secrets.len().min(MOST_NAMES));
     let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
     let looks = if secrets.len() == 1 { "looks like a secret" } else { "look like secrets" };
     format!(
-        "the build context holds what {looks}: {}{more}; list it in `.dockerignore` unless the image needs it",
+        "the build context holds what {looks}: {}{more}; list it in {rules} unless the image needs it",
         shown.join(", ")
     )
 }

@@ -55,9 +55,17 @@ impl Default for HashRules {
 pub fn tree_hash(root: &Path, rules: &HashRules, cache: &StatCache, job: &Job) -> Result<String> {
     // What is left out because it leads nowhere is said of the build context.
     let job = &Job { events: Events::silent(), ..job.clone() };
-    let started = SystemTime::now();
-    let mut context = Context::empty();
-    context.mount(ContextPath::default(), root, rules.0.clone(), Links::Follow)?;
+    hash_at(SystemTime::now(), root, rules, cache, job)
+}
+
+fn hash_at(
+    started: SystemTime,
+    root: &Path,
+    rules: &HashRules,
+    cache: &StatCache,
+    job: &Job,
+) -> Result<String> {
+    let context = tree(root, rules)?;
     let in_root = |error: Error| error.with_detail("directory", root.display().to_string());
     let entries = context.list(job).map_err(in_root)?;
     let cache = cache.load::<MD5_BYTES>(&context);
@@ -77,6 +85,13 @@ pub fn tree_hash(root: &Path, rules: &HashRules, cache: &StatCache, job: &Job) -
         Error::new(ErrorKind::ContextUnreadable, message)
             .with_hint(format!("what does not count: {}", rules.0.shown().join(", ")))
     })
+}
+
+/// What counts of a directory.
+fn tree(root: &Path, rules: &HashRules) -> Result<Context> {
+    let mut context = Context::empty();
+    context.mount(ContextPath::default(), root, rules.0.clone(), Links::Follow)?;
+    Ok(context)
 }
 
 fn hash_file(context: &Context, entry: &Entry, buffer: &mut [u8], job: &Job) -> Result<[u8; MD5_BYTES]> {
@@ -155,118 +170,4 @@ fn hex(bytes: &[u8; MD5_BYTES]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-    use std::path::PathBuf;
-
-    use super::*;
-    use crate::recipe::short_hash;
-
-    fn hash_of(directory: &Path) -> Result<String> {
-        let rules = HashRules::default();
-        tree_hash(directory, &rules, &StatCache::disabled(), &Job::silent())
-    }
-
-    struct Tree(tempfile::TempDir);
-
-    impl Tree {
-        /// The tree T2 of the vectors.
-        fn two() -> Self {
-            let tree = Self::one();
-            tree.write(".env", "X=1\n");
-            tree
-        }
-
-        fn one() -> Self {
-            let tree = Self(tempfile::tempdir().expect("a directory"));
-            tree.write("__init__.py", "");
-            tree.write("a.txt", "hello\n");
-            tree.write("sub/b.py", "print(1)\n");
-            tree.write("sub/deep/c.md", "# c\n");
-            tree
-        }
-
-        fn path(&self, name: &str) -> PathBuf {
-            self.0.path().join(name)
-        }
-
-        fn write(&self, name: &str, content: &str) {
-            let path = self.path(name);
-            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-            fs::write(path, content).expect("written");
-        }
-
-        fn hash(&self) -> String {
-            hash_of(self.0.path()).expect("hashed")
-        }
-    }
-
-    const T2: &str = "1de3dba58380b8e6e44fb48dfd3fd22b";
-
-    #[test]
-    fn trees_hash_as_elsewhere() {
-        let tree = Tree::one();
-        assert_eq!(tree.hash(), "2e783f818760b1d9697f33c679828774");
-        assert_eq!(short_hash(&tree.hash()).as_deref(), Some("glnsdte2lm82vv7q"));
-        let part = |name: &str| hash_of(&tree.path(name)).expect("hashed");
-        assert_eq!(part("sub/deep"), "4ffda89ee40d5a4f28789d24ca1bd72c");
-        assert_eq!(part("sub"), "e8f79efd1e68b53a8712518f5e2ff68d");
-        assert_eq!(Tree::two().hash(), T2);
-        let empty = Tree(tempfile::tempdir().expect("a directory"));
-        empty.write("__init__.py", "");
-        assert_eq!(empty.hash(), "903cc14d9781d8143706a49c63a0f581");
-    }
-
-    #[test]
-    fn what_does_not_count_changes_nothing() {
-        use std::os::unix::fs::PermissionsExt;
-
-        let tree = Tree::two();
-        for name in [
-            ".git/config",
-            "sub/.hid/x",
-            "__pycache__/a.cpython-312.pyc",
-            "sub/__pycache__/keep.txt",
-            "sub/m.pyc",
-            "d.pyc/in.txt",
-        ] {
-            tree.write(name, "x");
-        }
-        fs::create_dir(tree.path("empty")).expect("made");
-        symlink("nowhere", tree.path("dangling")).expect("linked");
-        fs::set_permissions(tree.path("a.txt"), fs::Permissions::from_mode(0o755)).expect("executable");
-        assert_eq!(tree.hash(), T2);
-    }
-
-    #[test]
-    fn links_count_as_what_they_lead_to() {
-        let tree = Tree::two();
-        symlink("a.txt", tree.path("link.txt")).expect("linked");
-        assert_eq!(tree.hash(), "01e2f96e8b2022d67d2392427e009de2");
-        let tree = Tree::two();
-        tree.write("link.txt", "hello\n");
-        assert_eq!(tree.hash(), "01e2f96e8b2022d67d2392427e009de2");
-        let tree = Tree::two();
-        symlink("sub", tree.path("linkd")).expect("linked");
-        assert_eq!(tree.hash(), "41a296996df131906a43509505b23456");
-        let tree = Tree::two();
-        tree.write("ünï.txt", "u");
-        tree.write("Z.txt", "z");
-        assert_eq!(tree.hash(), "286626bfe0444b82284dd82e5336d565");
-    }
-
-    #[test]
-    fn circles_and_nothing_are_refused_by_name() {
-        let refused = |tree: &Tree| hash_of(tree.0.path()).expect_err("refused").to_string();
-        let tree = Tree::two();
-        symlink("..", tree.path("sub/up")).expect("linked");
-        assert!(refused(&tree).contains("sub/up"));
-        let tree = Tree::two();
-        symlink("self", tree.path("self")).expect("linked");
-        assert!(refused(&tree).contains("`self`"));
-        let tree = Tree(tempfile::tempdir().expect("a directory"));
-        tree.write(".x/f", "x");
-        assert!(refused(&tree).contains("nothing to hash"));
-    }
-}
+mod tests;
