@@ -14,13 +14,15 @@ use windlass_core::events::{Step, Unit};
 use windlass_core::image::{LayerShape, MemberContent, media_type};
 
 use crate::change::Touched;
+use crate::removal::Whiteouts;
 use crate::sources::{ListedContext, Sources};
 use crate::tree::{Content, Node, NodeKind, Stream, Tree, file_name, parent};
 
 /// A layer in the order in which it is written: the touched paths, with their parents as every layer
 /// has them.
 ///
-/// First come all that are not read from an archive, sorted by path; then, archive by archive, the
+/// First come all that are not read from an archive, sorted by path, but whiteouts right behind the directory they
+/// are in: not every reader spares what came before; then, archive by archive, the
 /// files that are, in the order in which the archive has them: so each is read once and nothing is
 /// copied aside; last the hard links.
 #[derive(Debug, Default)]
@@ -64,18 +66,18 @@ impl Plan {
         // The root has no name of its own in a layer.
         paths.remove(&b""[..]);
         let mut plan = Self::default();
-        let mut whiteouts = touched.whiteouts.iter().peekable();
+        let mut whiteouts = Whiteouts::of(touched);
+        plan.plain.extend(whiteouts.take(b""));
         let mut first: HashMap<(u32, Content), Vec<u8>> = HashMap::with_capacity(paths.len());
         for (path, copy) in paths {
-            while let Some((whiteout, mtime)) = whiteouts.next_if(|(whiteout, _)| **whiteout < path) {
-                plan.plain.push((whiteout.clone(), whiteout_node(*mtime)));
-            }
             if file_name(&path).starts_with(b".wh.") {
                 return Err(reserved_name(&path));
             }
             let Some(node) = tree.get(&path).cloned() else { continue };
             let NodeKind::File { content, .. } = node.kind else {
+                let hidden = whiteouts.take(&path);
                 plan.plain.push((path, node));
+                plan.plain.extend(hidden);
                 continue;
             };
             match (first.get(&(copy, content)), content) {
@@ -89,7 +91,6 @@ impl Plan {
                 }
             }
         }
-        plan.plain.extend(whiteouts.map(|(path, mtime)| (path.clone(), whiteout_node(*mtime))));
         Ok(plan)
     }
 
@@ -255,13 +256,6 @@ impl Plan {
             }
         }
     }
-}
-
-/// What stands in a layer for something that is hidden: an empty file, whose content nobody asks for.
-fn whiteout_node(mtime: i64) -> Node {
-    let content = Content::Entry { context: usize::MAX, entry: usize::MAX };
-    let kind = NodeKind::File { size_bytes: 0, content };
-    Node { kind, mode: 0, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
 }
 
 /// The file of a context that a node is read from, unless it is empty.

@@ -7,16 +7,21 @@
 //!
 //! Whiteouts: OCI image-spec, `layer.md`. What `rm` does and refuses: POSIX, and GNU coreutils.
 
+use std::collections::BTreeMap;
+
 use windlass_core::dockerfile::{CommandLine, Run};
 use windlass_core::error::{Error, ErrorKind, Result};
 
 use crate::change::Touched;
 use crate::instructions::absolute;
 use crate::stage::Stage;
-use crate::tree::{Tree, file_name, join, parent};
+use crate::tree::{Content, Node, NodeKind, Tree, file_name, join, parent};
 
 /// Where builders mount something while a program runs: it cannot be removed there.
 const MOUNTED: [&str; 5] = ["proc", "sys", "dev", "etc/hosts", "etc/resolv.conf"];
+
+/// The name of the file that hides what the layers below have in its directory.
+const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// A call of `rm` that needs no process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,6 +187,35 @@ fn is_mounted(path: &[u8]) -> bool {
     MOUNTED.iter().any(|place| within(path, place.as_bytes()) || within(place.as_bytes(), path))
 }
 
+/// What stands in a layer for what is hidden, by the directory it is in.
+#[derive(Debug)]
+pub(crate) struct Whiteouts(BTreeMap<Vec<u8>, Vec<(Vec<u8>, Node)>>);
+
+impl Whiteouts {
+    /// Those of a change, in each directory the one that hides all of it first.
+    pub(crate) fn of(touched: &Touched) -> Self {
+        let mut all: BTreeMap<Vec<u8>, Vec<(Vec<u8>, Node)>> = BTreeMap::new();
+        for (path, mtime) in &touched.whiteouts {
+            let of_directory = all.entry(parent(path).to_vec()).or_default();
+            let place = if file_name(path) == OPAQUE { 0 } else { of_directory.len() };
+            of_directory.insert(place, (path.clone(), node(*mtime)));
+        }
+        Self(all)
+    }
+
+    /// Takes those of a directory.
+    pub(crate) fn take(&mut self, directory: &[u8]) -> Vec<(Vec<u8>, Node)> {
+        self.0.remove(directory).unwrap_or_default()
+    }
+}
+
+/// An empty file, whose content nobody asks for.
+fn node(mtime: i64) -> Node {
+    let content = Content::Entry { context: usize::MAX, entry: usize::MAX };
+    let kind = NodeKind::File { size_bytes: 0, content };
+    Node { kind, mode: 0, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new() }
+}
+
 /// The path whose presence in a layer hides a path of the layers below.
 pub(crate) fn whiteout(path: &[u8]) -> Vec<u8> {
     join(parent(path), &[b".wh.", file_name(path)].concat())
@@ -189,5 +223,5 @@ pub(crate) fn whiteout(path: &[u8]) -> Vec<u8> {
 
 /// The path whose presence in a layer hides what the layers below have in a directory.
 pub(crate) fn opaque(directory: &[u8]) -> Vec<u8> {
-    join(directory, b".wh..wh..opq")
+    join(directory, OPAQUE)
 }

@@ -30,7 +30,11 @@ fn with_layer(outcome: &Outcome) -> Vec<bool> {
 #[tokio::test]
 async fn what_a_linked_copy_replaces_is_hidden_in_its_layer_and_the_base_is_not_read() {
     let bench = Bench::new();
-    bench.write("old/code/gone", "1").write("old/code/kept", "1").write("code/kept", "2");
+    bench
+        .write("old/code/gone", "1")
+        .write("old/code/kept", "1")
+        .write("code/kept", "2")
+        .write("code/.env", "3");
     let base = bench.base("FROM scratch\nCOPY old /srv/\n").await;
     let lost = base.image.manifest.layers[0].digest;
     // Neither the layer nor what is known of it is there any more.
@@ -45,10 +49,10 @@ async fn what_a_linked_copy_replaces_is_hidden_in_its_layer_and_the_base_is_not_
     std::fs::rename(bench.path("layer"), store.path(&lost)).unwrap();
     request.outputs = vec!["type=image".parse().unwrap()];
     let out = bench.outcome(&request).await;
-    assert_eq!(out.layers[1], ["srv", "srv/code", "srv/code/.wh..wh..opq", "srv/code/kept"]);
+    assert_eq!(out.layers[1], ["srv", "srv/code", "srv/code/.wh..wh..opq", "srv/code/.env", "srv/code/kept"]);
     assert_eq!(out.file("srv/code/.wh..wh..opq"), "0 0:0 \"\"");
     assert_eq!(out.file("srv/code/kept"), "644 7:8 \"2\"");
-    assert_eq!(unpacked(&bench, &out), ["srv", "srv/code", "srv/code/kept"]);
+    assert_eq!(unpacked(&bench, &out), ["srv", "srv/code", "srv/code/.env", "srv/code/kept"]);
     let words = "RUN rm -rf -- /srv/code # buildkit";
     assert_eq!(
         out.history(),
@@ -108,6 +112,9 @@ async fn one_linked_copy_hides_all_that_lies_beside_it() {
         .await;
     let hidden = [".wh.none", ".wh.top", "srv", "srv/.wh.c", "srv/a", "srv/a/.wh..wh..opq", "srv/a/f"];
     assert_eq!(out.layers[2], hidden);
+    let all = "RUN [\"rm\",\"-rf\",\"/srv\",\"/srv/-\"]\nCOPY --link f /srv/.a\n";
+    let both = bench.build(&format!("FROM localhost/base\n{all}")).await;
+    assert_eq!(both.layers[2], ["srv", "srv/.wh..wh..opq", "srv/.wh.-", "srv/.a"]);
     assert_eq!(unpacked(&bench, &out), ["b", "b/2", "srv", "srv/a", "srv/a/f", "srv/b", "srv/b/2"]);
     // A file takes the place of whatever was there.
     let out = bench.build("FROM localhost/base\nRUN [\"rm\",\"-rf\",\"/srv\"]\nCOPY --link f /srv\n").await;
