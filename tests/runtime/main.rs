@@ -6,6 +6,8 @@
 mod bases;
 mod batch;
 mod builtin;
+mod generator;
+mod large_tree;
 mod project;
 mod questions;
 mod registry;
@@ -23,12 +25,17 @@ use world::World;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let trials = match World::new() {
-        Ok(world) => {
-            [table::trials(&world), builtin::trials(&world), batch::trials(&world), questions::trials(&world)]
-                .into_iter()
-                .flatten()
-                .collect()
-        }
+        Ok(world) => [
+            table::trials(&world),
+            builtin::trials(&world),
+            large_tree::trials(&world),
+            batch::trials(&world),
+            generator::trials(&world),
+            questions::trials(&world),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         Err(absent) => vec![absent.trial()],
     };
     assert!(!trials.is_empty(), "a suite without tests proves nothing");

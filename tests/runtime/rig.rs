@@ -144,6 +144,13 @@ impl On<'_> {
         self.case.run_with(&line, &self.variables())
     }
 
+    /// Runs the program as a script does: only variables say where things go.
+    pub(crate) fn run_bare(&self, line: &[&str], variables: &[(&str, &str)]) -> Result<Outcome, Failed> {
+        let options = self.options();
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        self.case.run_with(&[line, &options].concat(), &[&self.variables()[..], variables].concat())
+    }
+
     /// Starts the program in the background.
     pub(crate) fn start(&self, line: &[&str]) -> Result<Background, Failed> {
         let line = self.line(line);
@@ -154,10 +161,13 @@ impl On<'_> {
     fn line(&self, line: &[&str]) -> Vec<String> {
         let mut line: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
         line.extend(["-b".to_owned(), self.backend.to_owned()]);
-        for option in &self.options {
-            line.extend(["--set".to_owned(), format!("backends.{}.{option}", self.backend)]);
-        }
+        line.extend(self.options());
         line
+    }
+
+    fn options(&self) -> Vec<String> {
+        let set = |option| ["--set".to_owned(), format!("backends.{}.{option}", self.backend)];
+        self.options.iter().flat_map(set).collect()
     }
 
     /// Nothing of the machine decides where images go.
