@@ -188,6 +188,21 @@ fn a_circle_of_links_that_are_followed_is_an_error_that_names_it() {
 }
 
 #[test]
+fn a_link_above_the_directory_and_one_through_a_file_are_named_themselves() {
+    for (target, said) in
+        [("../..", "leads to a directory that it is in"), ("../a/x", "leads through a file")]
+    {
+        let parent = tree(&[("p/a", "1"), ("p/sub/b", "2")]);
+        symlink(target, parent.path().join("p/sub/up")).expect("linked");
+        let mut context = Context::empty();
+        let at = ContextPath::from_clean("m");
+        context.mount(at, &parent.path().join("p"), IgnoreRules::default(), Links::Follow).expect("mounted");
+        let error = context.list(&Job::silent()).expect_err("refused");
+        assert!(error.message().contains("the link `m/sub/up`") && error.message().contains(said), "{error}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_is_named_by_its_place() {
     let directory = tree(&[("a", "1")]);
     let mut context = Context::empty();

@@ -92,16 +92,28 @@ struct Directory {
 struct Above {
     device: u64,
     inode: u64,
+    /// The link that led here.
+    link: Option<ContextPath>,
     above: Option<Arc<Above>>,
 }
 
 impl Above {
+    /// The last link that was followed on the way.
+    fn last_link(self: &Arc<Self>) -> Option<&ContextPath> {
+        let mut chain = std::iter::successors(Some(self), |directory| directory.above.as_ref());
+        chain.find_map(|directory| directory.link.as_ref())
+    }
+
     /// Adds a directory; `None` if it is there already.
-    fn enter(above: Option<&Arc<Self>>, metadata: &Metadata) -> Option<Arc<Self>> {
+    fn enter(
+        above: Option<&Arc<Self>>,
+        metadata: &Metadata,
+        link: Option<&ContextPath>,
+    ) -> Option<Arc<Self>> {
         let (device, inode) = (metadata.dev(), metadata.ino());
         let mut chain = std::iter::successors(above, |directory| directory.above.as_ref());
         let is_there = chain.any(|directory| (directory.device, directory.inode) == (device, inode));
-        (!is_there).then(|| Arc::new(Self { device, inode, above: above.cloned() }))
+        (!is_there).then(|| Arc::new(Self { device, inode, link: link.cloned(), above: above.cloned() }))
     }
 }
 
@@ -154,7 +166,7 @@ impl<'a> Walk<'a> {
             return Ok(None);
         }
         let metadata = std::fs::metadata(self.directory).map_err(|error| unreadable(&self.at, error))?;
-        Ok(Above::enter(None, &metadata))
+        Ok(Above::enter(None, &metadata, None))
     }
 
     fn run(&self) -> Found {
@@ -200,7 +212,10 @@ impl<'a> Walk<'a> {
         let Some((excluded, state)) = self.enter(directory, &path) else { return Ok(()) };
         let metadata = self.metadata(&path, item)?;
         let chain = match &directory.chain {
-            Some(above) => Some(Above::enter(Some(above), &metadata).ok_or_else(|| self.circle(&path))?),
+            Some(above) => {
+                let chain = Above::enter(Some(above), &metadata, None);
+                Some(chain.ok_or_else(|| self.circle(above.last_link().unwrap_or(&path)))?)
+            }
             None => None,
         };
         self.add_directory(Directory { path, state, excluded, chain }, &metadata, item, found)
@@ -225,6 +240,12 @@ impl<'a> Walk<'a> {
                 found.dangling.push(self.at.join(path.as_bytes()));
                 return Ok(());
             }
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                let link = self.at.join(path.as_bytes());
+                let message =
+                    format!("the link `{link}` of the build context leads through a file, so nowhere");
+                return Err(Error::new(ErrorKind::ContextUnreadable, message).with_source(error));
+            }
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
                 return Err(self.circle(&path));
             }
@@ -234,7 +255,8 @@ impl<'a> Walk<'a> {
             return if excluded { Ok(()) } else { self.add(&path, &metadata, item, found) };
         }
         let Some((excluded, state)) = self.enter(directory, &path) else { return Ok(()) };
-        let chain = Above::enter(directory.chain.as_ref(), &metadata).ok_or_else(|| self.circle(&path))?;
+        let chain = Above::enter(directory.chain.as_ref(), &metadata, Some(&path))
+            .ok_or_else(|| self.circle(&path))?;
         self.add_directory(Directory { path, state, excluded, chain: Some(chain) }, &metadata, item, found)
     }
 

@@ -6,7 +6,7 @@
 //! time is known from a stat cache; they are not read.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use md5::{Digest as _, Md5};
@@ -65,6 +65,8 @@ fn hash_at(
     cache: &StatCache,
     job: &Job,
 ) -> Result<String> {
+    // `package/.` is said as `package`.
+    let root = &root.components().collect::<PathBuf>();
     let context = tree(root, rules)?;
     let in_root = |error: Error| error.with_detail("directory", root.display().to_string());
     let entries = context.list(job).map_err(in_root)?;
