@@ -1,13 +1,16 @@
 //! `windlass context generate`: stands for a script that pipelines call, with its messages on stdout and its
 //! exit codes. What happens meanwhile is shown on stderr, as by any command.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use windlass_core::backend::Job;
 use windlass_core::config::Selection;
 use windlass_core::ledger::{Ledger, LedgerEntry};
 use windlass_core::pipeline::{Detached, Pipeline, PipelineOptions, Reuse, StartedBuild, resume};
-use windlass_core::recipe::{GenerateOptions, GeneratedContext, Generation, size_text};
+use windlass_core::recipe::{GenerateOptions, GeneratedContext, Generation, Recipe, size_text};
 use windlass_core::request::BuiltImage;
 use windlass_core::{Error, ErrorKind, Result};
 
@@ -69,8 +72,11 @@ impl From<Error> for Failure {
 pub(super) async fn run(args: &GenerateArgs, program: &Program) -> Result<ExitCode> {
     let session = program.session(Some(&args.source))?;
     session.output.refuse_paths()?;
+    // What is typed wrong is wrong usage, and none of the failures that the script has words for.
+    let limit = limit(args.timeout.as_deref(), &session)?;
+    let recipe = recipe(&args.recipe, &session)?;
     let log = Log { output: &session.output };
-    let failure = match generate(args, &session, &log).await {
+    let failure = match generate(args, recipe, limit, &session, &log).await {
         Ok(()) => return Ok(ExitCode::Done),
         Err(failure) if failure.error.kind() == ErrorKind::Cancelled => return Err(failure.error),
         Err(failure) => failure,
@@ -79,10 +85,15 @@ pub(super) async fn run(args: &GenerateArgs, program: &Program) -> Result<ExitCo
     Ok(ExitCode::Failed)
 }
 
-async fn generate(args: &GenerateArgs, session: &Session<'_>, log: &Log<'_>) -> Result<(), Failure> {
-    let limit = limit(args.timeout.as_deref(), session)?;
+async fn generate(
+    args: &GenerateArgs,
+    recipe: Arc<Recipe>,
+    limit: Option<Duration>,
+    session: &Session<'_>,
+    log: &Log<'_>,
+) -> Result<(), Failure> {
     let options = GenerateOptions {
-        recipe: recipe(&args.recipe, session)?,
+        recipe,
         source: args.source.clone(),
         target: args.target.clone(),
         output_dir: args.output_dir.clone(),
@@ -124,10 +135,7 @@ async fn write(
     log.say(&format!("Base image: {}", generation.base_image))?;
     log.say(&format!("Git SHA: {}", generation.commit))?;
     let archive = generation.archive();
-    let directory = archive.parent().unwrap_or(&generation.output_dir).display().to_string();
-    if generation.clean && session.host.current_dir.join(&generation.output_dir).exists() {
-        log.say(&format!("Cleaning output directory: {directory}"))?;
-    }
+    let cleans = generation.clean && session.host.current_dir.join(&generation.output_dir).exists();
     let (host, settings) = (session.host.clone(), context_settings(&session.settings.context));
     let (generation, generated) = session
         .work(None, async |job| {
@@ -138,6 +146,10 @@ async fn write(
             .await
         })
         .await?;
+    if cleans {
+        let directory = archive.parent().unwrap_or(&generation.output_dir).display();
+        log.say(&format!("Cleaning output directory: {directory}"))?;
+    }
     log.say("Generated Dockerfile")?;
     log.say("Copying source code...")?;
     for directory in generated.folder.context.mounts() {

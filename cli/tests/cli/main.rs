@@ -7,6 +7,7 @@ mod batch;
 mod build;
 mod config;
 mod context;
+mod generate;
 mod image;
 mod interrupt;
 mod recipes;

@@ -130,10 +130,9 @@ impl Generation {
         Ok(Self { target, base_image, commit, tags, image, output_dir, file_name, clean, options })
     }
 
-    /// The archive, below the output directory as it was said; without a `./` that says nothing.
+    /// The archive, below the output directory as it was said.
     pub fn archive(&self) -> PathBuf {
-        let directory = self.output_dir.strip_prefix(".").unwrap_or(&self.output_dir);
-        directory.join(&self.file_name)
+        without_dot(&self.output_dir).join(&self.file_name)
     }
 
     /// Puts the context together and writes the archive: whole, or not at all, and with
@@ -193,7 +192,7 @@ impl Generation {
         for tree in recipe.sources.iter().filter(|tree| !tree.optional) {
             if fs::metadata(source.join(&tree.path)).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
                 // In the words, and the letters, that pipelines look for.
-                let missing = self.options.source.join(&tree.path);
+                let missing = without_dot(&self.options.source).join(&tree.path);
                 let message = format!("Required directory not found: `{}`", missing.display());
                 return Err(Error::new(ErrorKind::NotFound, message)
                     .with_hint("generate where the sources are, or name their directory: `--source DIR`"));
@@ -219,7 +218,9 @@ impl Generation {
     }
 
     fn claim(&self, folder: &BuildFolder, host: &Host) -> Result<OwnedFolder> {
-        let sources: Vec<PathBuf> = folder.context.directories().map(Path::to_owned).collect();
+        // As short as they can be said; relative ones start where the guard's do.
+        let shown = |path: &Path| path.strip_prefix(&host.current_dir).unwrap_or(path).to_owned();
+        let sources: Vec<PathBuf> = folder.context.directories().map(shown).collect();
         let guard = FolderGuard {
             home_dir: host.home_dir.as_deref(),
             sources: &sources,
@@ -246,6 +247,11 @@ fn target(chosen: Option<&str>) -> Result<Target> {
         // In the words, and the letters, that pipelines look for.
         Error::new(ErrorKind::InvalidInput, format!("Invalid TARGET '{name}'. Must be one of: {known}"))
     })
+}
+
+/// A path without a `./` that says nothing.
+fn without_dot(path: &Path) -> &Path {
+    path.strip_prefix(".").unwrap_or(path)
 }
 
 /// At least one.

@@ -332,7 +332,7 @@ fn what_is_missing_is_named_and_the_old_archive_stays() {
     let checkout = Checkout::new();
     let digest = checkout.write_with(&[]).expect("generated").digest;
     for (missing, part) in
-        [("openhands/sdk", "Required directory not found: `./openhands/sdk`"), ("uv.lock", "`uv.lock`")]
+        [("openhands/sdk", "Required directory not found: `openhands/sdk`"), ("uv.lock", "`uv.lock`")]
     {
         let away = checkout.at("away");
         fs::rename(checkout.at(missing), &away).expect("moved");
