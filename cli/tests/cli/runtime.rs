@@ -87,6 +87,14 @@ fn what_the_hashes_leave_out_extends_the_tags_and_is_said() {
     for other in &others {
         assert!(other.contains("_x") && *other != extended, "{other}");
     }
+    let platforms = ["linux/arm64,linux/amd64", "linux/amd64,linux/arm64,linux/arm64/v8"];
+    assert_eq!(tag(&["--platform", platforms[0]]), tag(&["--platform", platforms[1]]));
+    // What docker builds for where nothing is typed.
+    let variable = [("DOCKER_DEFAULT_PLATFORM", "linux/s390x")];
+    let line = of_vectors("tags", &["--format", "json", "-b", "docker"]);
+    let names = sandbox.run_with(&line, &variable).json();
+    let typed = tag(&["--platform", "linux/s390x"]);
+    assert_eq!(names["tags"]["source"], format!("{R}:{typed}"));
     // What is as without it changes nothing, nor does the order.
     assert_eq!(tag(&["--extra-deps", "", "--var", "user_id=1000"]), SOURCE);
     let (one, two) =

@@ -1,6 +1,6 @@
 //! What a runtime image is called: its hashes, its tags, its repository.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -57,6 +57,7 @@ pub enum RepositoryFrom {
 /// The tags of one scheme.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "scheme", rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "there is one for an image, and nobody keeps many")]
 pub enum RuntimeTags {
     /// By the hashes of what goes in.
     Hashes {
@@ -259,14 +260,15 @@ fn extended_by(options: &RuntimeOptions) -> BTreeMap<&'static str, Value> {
             set.insert(name, value);
         }
     };
-    let platforms: Vec<String> = options.platforms.iter().map(ToString::to_string).collect();
+    // In whatever order they are typed, it is the same index.
+    let platforms: BTreeSet<String> = options.platforms.iter().map(ToString::to_string).collect();
     let defaults = &options.recipe.variables;
     let changed: BTreeMap<&String, &Value> =
         options.variables.iter().filter(|(name, value)| defaults.get(*name) != Some(value)).collect();
     add("build-arg", !options.build_args.is_empty(), serde_json::json!(options.build_args));
     add("extra-deps", !options.extra_deps.is_empty(), options.extra_deps.clone().into());
     add("label", !options.labels.is_empty(), serde_json::json!(options.labels));
-    add("platform", !platforms.is_empty(), platforms.into());
+    add("platform", !platforms.is_empty(), serde_json::json!(platforms));
     add("var", !changed.is_empty(), serde_json::json!(changed));
     set
 }

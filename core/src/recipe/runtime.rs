@@ -20,6 +20,7 @@ use crate::context;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{BuildPlan, BuildReport, PassedOver, Pipeline};
+use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::request::{BuildRequest, BuiltImage};
 
@@ -183,6 +184,18 @@ impl Work<'_> {
         let Decision::Reuse { image, .. } = decision else {
             return Err(Error::new(ErrorKind::NotFound, "there is nothing to reuse"));
         };
+        let wanted = Platform::host();
+        let fits = |platform: &Platform| wanted.accepts(platform);
+        if self.options.platforms.is_empty()
+            && !image.platforms.is_empty()
+            && !image.platforms.iter().any(fits)
+        {
+            let name = image.reference.familiar();
+            let offered: Vec<String> = image.platforms.iter().map(ToString::to_string).collect();
+            self.job
+                .events
+                .warn(format!("`{name}` is for {}, and this machine is {wanted}", offered.join(", ")));
+        }
         let further = &self.options.further_tags;
         if !further.is_empty() {
             backend.tag(image, further, self.job).await?;

@@ -41,9 +41,9 @@ pub(super) async fn run(command: RuntimeCommand, program: &Program) -> Result<()
 }
 
 async fn build(args: &RuntimeBuildArgs, session: &Session<'_>) -> Result<()> {
-    let mut options = options::read(&args.image, Some(&args.output), session)?;
-    options.build_folder.clone_from(&args.build_folder);
     let selection = choose(&args.image.backends, session)?;
+    let mut options = options::read(&args.image, Some(&args.output), &selection, session)?;
+    options.build_folder.clone_from(&args.build_folder);
     if args.dry_run {
         return show_plan(&args.image, &options, &selection, session).await;
     }
@@ -80,8 +80,8 @@ async fn plan(args: &RuntimePlanArgs, session: &Session<'_>) -> Result<()> {
             Format::Text | Format::Paths => session.output.result(&show::recipe(&recipe)?),
         };
     }
-    let options = options::read(&args.image, Some(&args.output), session)?;
     let selection = choose(&args.image.backends, session)?;
+    let options = options::read(&args.image, Some(&args.output), &selection, session)?;
     show_plan(&args.image, &options, &selection, session).await
 }
 
@@ -108,8 +108,8 @@ async fn show_plan(
 }
 
 async fn tags(args: &RuntimeImageArgs, session: &Session<'_>) -> Result<()> {
-    let options = options::read(args, None, session)?;
     let selection = choose(&args.backends, session)?;
+    let options = options::read(args, None, &selection, session)?;
     let limit = limit(args.timeout.as_deref(), session)?;
     let pipeline = pipeline(&selection, session)?;
     let (options, host) = (&options, &session.host);

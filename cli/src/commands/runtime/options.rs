@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use windlass_core::config::Selection;
+use windlass_core::platform::Platform;
 use windlass_core::recipe::{Recipe, Recipes, RuntimeOptions};
 use windlass_core::{Error, ErrorKind, Result};
 
@@ -29,6 +31,7 @@ pub(in crate::commands) fn recipe(typed: &str, session: &Session<'_>) -> Result<
 pub(super) fn read(
     image: &RuntimeImageArgs,
     output: Option<&RuntimeOutputArgs>,
+    selection: &Selection,
     session: &Session<'_>,
 ) -> Result<RuntimeOptions> {
     let surroundings = &session.program.surroundings;
@@ -47,6 +50,9 @@ pub(super) fn read(
     options.extra_deps = set(&image.extra_deps).unwrap_or_default();
     options.platforms = parse_all(&image.platforms)?;
     drop_repeated(&mut options.platforms);
+    if options.platforms.is_empty() {
+        options.platforms = default_platform(selection, session)?.into_iter().collect();
+    }
     options.source_date_epoch = source_date_epoch(epoch)?;
     options.build_args = build_args;
     options.labels = pairs("--label", &image.labels, Some(""))?;
@@ -68,6 +74,22 @@ pub(super) fn read(
         (options.no_cache, options.pull) = (output.no_cache, output.pull);
     }
     Ok(options)
+}
+
+/// The platform that docker builds for where none is typed: tags must tell it. That of this machine changes
+/// nothing.
+fn default_platform(selection: &Selection, session: &Session<'_>) -> Result<Option<Platform>> {
+    let variable = "DOCKER_DEFAULT_PLATFORM";
+    let builds = selection.backends.iter().any(|backend| backend.type_name == windlass_docker::TYPE);
+    let Some(text) = session.program.surroundings.variable(variable).filter(|_| builds) else {
+        return Ok(None);
+    };
+    let platform: Platform = text.parse().map_err(|error: Error| error.with_detail("set in", variable))?;
+    if platform == Platform::host() {
+        return Ok(None);
+    }
+    session.output.note(&format!("{variable} says {platform}: as with `--platform {platform}`"));
+    Ok(Some(platform))
 }
 
 fn read_agent_server(args: &AgentServerArgs, options: &mut RuntimeOptions) -> Result<()> {
