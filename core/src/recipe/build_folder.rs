@@ -10,13 +10,14 @@ use bytes::Bytes;
 use super::definition::{HashedTags, Recipe};
 use super::fill::{fill, values};
 use super::owned_folder::{FolderGuard, OwnedFolder};
+use super::tree_hash::HashRules;
 use crate::backend::Job;
 use crate::context::{Context, ContextPath, ContextSettings, Entry, EntryKind, IgnoreRules, Links, Modes};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::request::DockerfileSource;
 
 /// The Dockerfile's name in the folder.
-const DOCKERFILE: &str = "Dockerfile";
+pub(super) const DOCKERFILE: &str = "Dockerfile";
 
 /// A single file of a recipe is held in memory, so it must not be larger than this.
 const FILE_LIMIT_BYTES: u64 = 64 << 20;
@@ -68,9 +69,13 @@ impl Recipe {
             let at = self.place(&format!("{key}.destination"), &tree.destination, &package)?;
             match fs::metadata(&path) {
                 Ok(found) if found.is_dir() => {
-                    let rules = tree.ignore.join("\n");
-                    let rules =
-                        IgnoreRules::parse(rules.as_bytes(), Path::new(&self.key(&format!("{key}.ignore"))))?;
+                    let mut rules = tree.ignore.join("\n");
+                    // What the source hash leaves out could change unseen.
+                    if tree.hashed && self.scheme().is_none() {
+                        rules = format!("{rules}\n{}", HashRules::DEFAULT);
+                    }
+                    let name = self.key(&format!("{key}.ignore"));
+                    let rules = IgnoreRules::parse_git(&rules, Path::new(&name))?;
                     context.mount(at, &path, rules, Links::Follow)?;
                 }
                 Ok(found) if found.is_file() => insert_file(&mut context, at, &path, settings)?,
@@ -154,8 +159,8 @@ impl Recipe {
     }
 }
 
-/// The name of the source directory, whatever way leads to it.
-fn package_name(source: &Path) -> Result<String> {
+/// The name of the source directory.
+pub(super) fn package_name(source: &Path) -> Result<String> {
     let shown = source.display();
     let real = source.canonicalize().map_err(|error| {
         let error = Error::new(ErrorKind::InvalidInput, format!("there is no source directory `{shown}`"))
@@ -166,8 +171,10 @@ fn package_name(source: &Path) -> Result<String> {
         return Err(Error::new(ErrorKind::InvalidInput, format!("the source `{shown}` is no directory"))
             .with_hint("name the directory with `--source DIR`"));
     }
+    // As it is typed: a link has the name that the user gave it.
+    let named = source.file_name().or_else(|| real.file_name());
     // That of the root of the machine.
-    Ok(real.file_name().map_or_else(|| "root".to_owned(), |name| name.to_string_lossy().into_owned()))
+    Ok(named.map_or_else(|| "root".to_owned(), |name| name.to_string_lossy().into_owned()))
 }
 
 fn insert_file(

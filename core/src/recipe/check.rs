@@ -3,8 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use super::build_folder::DOCKERFILE;
 use super::definition::{Mode, Recipe, TagValues, Tags};
 use super::reader::Reader;
+use crate::context::ContextPath;
 use crate::error::Result;
 
 /// Checks a recipe that is read.
@@ -79,12 +81,28 @@ fn check_places(reader: &Reader<'_>, recipe: &Recipe) -> Result<()> {
             )));
         }
     }
-    let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
-    let locks = recipe.lock_files.iter().map(|file| (file.destination.as_str(), file.path.as_str()));
-    let sources = recipe.sources.iter().map(|source| (source.destination.as_str(), source.path.as_str()));
-    for (destination, path) in locks.chain(sources) {
-        if let Some(other) = taken.insert(destination.trim_matches('/'), path) {
+    check_destinations(reader, recipe)
+}
+
+/// No two things have one place, and nothing lies below a file, or where the Dockerfile is.
+fn check_destinations(reader: &Reader<'_>, recipe: &Recipe) -> Result<()> {
+    let place = |destination: &str| ContextPath::clean(destination).unwrap_or_default();
+    let mut taken = BTreeMap::from([(place(DOCKERFILE), ("the Dockerfile", true))]);
+    let name = recipe.config_file.as_ref().map(|file| file.name.as_str());
+    taken.extend(name.map(|name| (place(name), ("the configuration file", true))));
+    let locks = recipe.lock_files.iter().map(|file| (&file.destination, &file.path, true));
+    let sources = recipe.sources.iter().map(|source| (&source.destination, &source.path, false));
+    for (destination, path, is_file) in locks.chain(sources) {
+        if let Some((other, _)) = taken.insert(place(destination), (path, is_file)) {
             let message = format!("`{other}` and `{path}` are both copied to `{destination}`");
+            return Err(reader.error(if is_file { "lock-files" } else { "sources" }, message));
+        }
+    }
+    for (at, (path, _)) in &taken {
+        let above =
+            taken.iter().find(|(above, (_, is_file))| *is_file && at != *above && at.below(above).is_some());
+        if let Some((above, (file, _))) = above {
+            let message = format!("`{path}` would be copied into `{above}`, which is a file: `{file}`");
             return Err(reader.error("sources", message));
         }
     }

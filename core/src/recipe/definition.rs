@@ -50,6 +50,7 @@ pub struct Recipe {
     /// What it is called: letters, digits, `-` and `_`.
     pub name: String,
     /// One line about it; may be empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// The file that it stands in, for messages; `None` of a built-in one.
     #[serde(skip)]
@@ -142,7 +143,7 @@ pub struct SourceTree {
     pub path: String,
     /// Its place in the build folder, as a template of `package`, the name of the source directory.
     pub destination: String,
-    /// What of it is left out, in the syntax of `.dockerignore`.
+    /// What of it is left out, in the syntax of `.gitignore`.
     pub ignore: Vec<String>,
     /// It may be missing.
     pub optional: bool,

@@ -22,7 +22,7 @@ pub(super) fn read(name: &str, reader: &Reader<'_>, base: Option<&Recipe>) -> Re
     let of =
         |value: Option<String>, field: fn(&Recipe) -> Option<String>| value.or_else(|| base.and_then(field));
     let (version, version_from) = version(reader, base)?;
-    let recipe = Recipe {
+    let mut recipe = Recipe {
         name: name.to_owned(),
         description: of(reader.text("description")?, |base| Some(base.description.clone()))
             .unwrap_or_default(),
@@ -50,8 +50,31 @@ pub(super) fn read(name: &str, reader: &Reader<'_>, base: Option<&Recipe>) -> Re
         variables: variables(reader, base)?,
     };
     reader.finish()?;
+    if base.is_some_and(|base| base.tags == recipe.tags && base.hash() != recipe.hash()) {
+        recipe.tags = with_recipe_hash(recipe.tags);
+    }
     check::all(reader, &recipe)?;
     Ok(recipe)
+}
+
+/// The tags of a recipe that makes other images than the one whose tags it has taken over: each must not be
+/// found for the other.
+fn with_recipe_hash(tags: Tags) -> Tags {
+    let Tags::Hashes(tags) = tags else { return tags };
+    const HASH: &str = "_r{{ recipe_hash }}";
+    let told_apart = |text: String| match fill::uses(&text, "recipe_hash") {
+        true => text,
+        false if text.contains("{{ extension }}") => {
+            text.replacen("{{ extension }}", &format!("{HASH}{{{{ extension }}}}"), 1)
+        }
+        false => text + HASH,
+    };
+    let of_lock = tags.lock.is_some() && fill::uses(&tags.source, "lock");
+    Tags::Hashes(HashTags {
+        versioned: tags.versioned.map(told_apart),
+        lock: tags.lock.map(told_apart),
+        source: if of_lock { tags.source } else { told_apart(tags.source) },
+    })
 }
 
 const TAGS_HINT: &str = "under `[…tags]`, `source` is the template of the tag of one image, for example \
@@ -239,11 +262,11 @@ fn sources(reader: &Reader<'_>) -> Result<Option<Vec<SourceTree>>> {
 fn ignore(table: &Reader<'_>) -> Result<Vec<String>> {
     let rules = table.texts("ignore")?.unwrap_or_default();
     for rule in &rules {
-        if let Err(cause) = IgnoreRules::parse(rule.as_bytes(), Path::new("")) {
+        if let Err(cause) = IgnoreRules::parse_git(rule, Path::new("")) {
             let message = format!("the pattern `{rule}` of `{}` is not valid", table.shown("ignore"));
             return Err(table
                 .error("ignore", message)
-                .with_hint("patterns are those of `.dockerignore`")
+                .with_hint("patterns are those of `.gitignore`")
                 .with_source(cause.message().to_owned()));
         }
     }

@@ -71,6 +71,8 @@ fn names(folder: &BuildFolder) -> Vec<String> {
 fn the_folder_holds_lock_files_package_and_skills() {
     let checkout = Checkout::new();
     let folder = checkout.folder().expect("put together");
+    let all = folder.context.list(&Job::silent()).expect("listed");
+    assert!(!all.iter().any(|entry| entry.path.to_string().contains("/.git")), "nor an empty one");
     assert_eq!(
         names(&folder),
         [
@@ -108,11 +110,16 @@ fn links_give_what_they_lead_to() {
     assert_eq!(content("code/agents/link.py"), Some("print(1)\n"));
     assert_eq!(content("code/agents/linked/data.txt"), Some("outside\n"));
     assert_eq!(content("code/agents/dangling"), None);
-    // By whatever way the package is reached, it has its own name.
+    // The package has the name that it is called by.
     symlink("agents", checkout.at("other")).expect("a link");
-    let settings = ContextSettings::default();
-    let folder = runtime().build_folder(&checkout.at("other"), String::new(), &settings, &Job::silent());
-    assert!(names(&folder.expect("put together")).contains(&"code/agents/main.py".to_owned()));
+    let of = |source: &Path| {
+        let settings = ContextSettings::default();
+        names(
+            &runtime().build_folder(source, String::new(), &settings, &Job::silent()).expect("put together"),
+        )
+    };
+    assert!(of(&checkout.at("other")).contains(&"code/other/main.py".to_owned()));
+    assert!(of(&checkout.at("agents/sub/..")).contains(&"code/agents/main.py".to_owned()));
     symlink("..", checkout.at("agents/sub/up")).expect("a link");
     let circle = checkout.folder().expect("nothing is listed yet").context.list(&Job::silent());
     assert_eq!(circle.expect_err("a circle").kind(), ErrorKind::ContextUnreadable);
@@ -190,7 +197,9 @@ fn a_written_folder_is_whole_and_adds_to_its_configuration() {
     let written = current_dir.join("folder");
     let lines = "\nDOCKER_IMAGE_TAG=oh_v1_image_debian_tag_11\nDOCKER_IMAGE_SOURCE_TAG=oh_v1_lock_source\n";
     for times in 1..=2 {
-        folder.write(Path::new("folder"), FolderGuard::new(&current_dir), Some(&added), &job).expect("written");
+        folder
+            .write(Path::new("folder"), FolderGuard::new(&current_dir), Some(&added), &job)
+            .expect("written");
         let config = fs::read_to_string(written.join("config.sh")).expect("readable");
         assert_eq!(config, lines[1..].repeat(times));
         for (name, content) in files(&folder) {
@@ -201,7 +210,11 @@ fn a_written_folder_is_whole_and_adds_to_its_configuration() {
     }
     // What has disappeared from the sources disappears from the folder.
     fs::remove_file(checkout.at("agents/main.py")).expect("removed");
-    checkout.folder().expect("put together").write(&written, FolderGuard::new(&current_dir), None, &job).expect("written");
+    checkout
+        .folder()
+        .expect("put together")
+        .write(&written, FolderGuard::new(&current_dir), None, &job)
+        .expect("written");
     assert!(!written.join("code/agents/main.py").exists() && written.join("Dockerfile").exists());
 }
 
@@ -214,7 +227,9 @@ fn a_folder_that_cannot_be_written_leaves_what_was_there() {
     folder.write(Path::new("folder"), FolderGuard::new(&current_dir), None, &job).expect("written");
     let stopped = Job::silent();
     stopped.cancel.cancel();
-    let error = folder.write(Path::new("folder"), FolderGuard::new(&current_dir), None, &stopped).expect_err("stopped");
+    let error = folder
+        .write(Path::new("folder"), FolderGuard::new(&current_dir), None, &stopped)
+        .expect_err("stopped");
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     symlink("..", checkout.at("agents/sub/up")).expect("a link");
     let broken = checkout.folder().expect("put together");
@@ -224,8 +239,35 @@ fn a_folder_that_cannot_be_written_leaves_what_was_there() {
 
     checkout.put("work/foreign/precious.txt", "x");
     for refused in ["foreign", "../agents", "../agents/inside", ".", "..", "/"] {
-        let error = folder.write(Path::new(refused), FolderGuard::new(&current_dir), None, &job).expect_err(refused);
+        let error =
+            folder.write(Path::new(refused), FolderGuard::new(&current_dir), None, &job).expect_err(refused);
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{refused}: {error:?}");
     }
     assert!(checkout.at("work/foreign/precious.txt").exists() && checkout.at("agents/main.py").exists());
+}
+
+#[test]
+fn what_is_not_hashed_is_not_copied() {
+    let checkout = Checkout::new();
+    let text = "template-text = \"FROM a\"\nrepository = \"a/b\"\n\
+                sources = [{ path = \".\", destination = \"code\" }, \
+                { path = \"../skills\", destination = \"skills\", hashed = false }]\n\
+                [tags]\nsource = \"{{ lock_hash }}{{ extension }}{{ source_hash }}\"\n";
+    checkout.put("acme.toml", text);
+    let recipe = Recipes::builtin().expect("valid").read_file(&checkout.at("acme.toml")).expect("valid");
+    let settings = ContextSettings::default();
+    let folder = recipe.build_folder(&checkout.at("agents"), String::new(), &settings, &Job::silent());
+    assert_eq!(
+        names(&folder.expect("put together")),
+        [
+            "Dockerfile",
+            "code/.env",
+            "code/README.md",
+            "code/__init__.py",
+            "code/main.py",
+            "code/sub/deep.txt",
+            "skills/.hidden/x",
+            "skills/one.md",
+        ]
+    );
 }

@@ -79,6 +79,11 @@ fn a_whole_recipe_is_read() {
 
 #[test]
 fn what_is_written_out_is_the_same_recipe() {
+    let least = read_text(&format!("{LEAST}{TAGS}")).expect("valid");
+    assert_eq!(
+        read_text(&toml::to_string_pretty(&*least).expect("can be written")).expect("valid").tags,
+        least.tags
+    );
     for name in ["openhands-runtime", "agent-server"] {
         let built_in = Recipes::builtin().expect("valid").get(name).expect("built in");
         let text = toml::to_string_pretty(&*built_in).expect("can be written");
@@ -171,7 +176,7 @@ fn wrong_values_say_what_would_be_right() {
         (
             "sources = [{ path = \"a\", destination = \"b\", ignore = \"[\" }]",
             "the pattern `[` of `sources[0].ignore`",
-            "patterns are those of `.dockerignore`",
+            "patterns are those of `.gitignore`",
         ),
         (
             "sources = [{ path = \"../a\", destination = \"b\" }]",
@@ -186,6 +191,21 @@ fn wrong_values_say_what_would_be_right() {
         (
             "sources = [{ path = \"a\", destination = \"b\" }, { path = \"c\", destination = \"b/\" }]",
             "`a` and `c` are both copied to",
+            "",
+        ),
+        (
+            "lock-files = [{ path = \"a\", destination = \"./code\" }]\nsources = [{ path = \"b\", destination = \"code\" }]",
+            "`a` and `b` are both copied to `code`",
+            "",
+        ),
+        (
+            "lock-files = [{ path = \"a\", destination = \"code\" }]\nsources = [{ path = \"b\", destination = \"code/b\" }]",
+            "`b` would be copied into `code`, which is a file: `a`",
+            "",
+        ),
+        (
+            "lock-files = [{ path = \"a\", destination = \"Dockerfile\" }]",
+            "`the Dockerfile` and `a` are both copied",
             "",
         ),
         ("extends = \"openhands-runtme\"", "`extends` names no recipe", "did you mean `openhands-runtime`?"),
@@ -354,7 +374,18 @@ fn a_recipe_extends_another_key_by_key() {
     let text = "extends = \"openhands-runtime\"\nrepository = \"ghcr.io/acme/runtime\"\n[variables]\nuser = \"acme\"\n";
     let (recipe, base) = (read_text(text).expect("valid"), Recipes::builtin().expect("valid"));
     let base = base.get("openhands-runtime").expect("built in");
-    assert_eq!((recipe.template.clone(), &recipe.tags), (base.template.clone(), &base.tags));
+    assert_eq!(recipe.template, base.template);
+    // What it makes is something else, so its tags are told apart.
+    let Tags::Hashes(tags) = &recipe.tags else { panic!("by hashes") };
+    assert_eq!(
+        tags.lock.as_deref(),
+        Some("oh_v{{ version }}_{{ lock_hash }}_r{{ recipe_hash }}{{ extension }}")
+    );
+    assert_eq!(tags.versioned.as_deref(), Some("oh_v{{ version }}_{{ base_slug }}_r{{ recipe_hash }}"));
+    assert_eq!(tags.source, "{{ lock }}_{{ source_hash }}");
+    let same =
+        read_text("extends = \"openhands-runtime\"\nrepository = \"ghcr.io/acme/runtime\"\n").expect("valid");
+    assert_eq!(same.tags, base.tags, "the same images elsewhere");
     assert_eq!(recipe.repository, "ghcr.io/acme/runtime");
     assert_eq!((&recipe.variables["user"], &recipe.variables["user_id"]), (&json!("acme"), &json!(1000)));
     assert_ne!(recipe.hash(), base.hash());
