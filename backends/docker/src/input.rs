@@ -125,7 +125,8 @@ impl ArchiveInput {
         if self.hidden {
             context.insert(self.dockerfile.clone(), request.dockerfile.content.clone(), 0o644);
         }
-        let entries = context.list(job)?;
+        // What was found out of the files before holds: one that changed since fails to be read.
+        let entries = context.list_once(job)?;
         // Builders take compressed streams too, but they are next door: compressing costs more.
         let settings = ArchiveSettings { compression: Compression::None, ..*settings };
         pack_entries(&context, &entries, MemberNames::Plain, &settings, job, out).map(drop)

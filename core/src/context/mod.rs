@@ -230,13 +230,13 @@ impl Context {
         Ok(self.listed.get_or_init(|| entries.into()).clone())
     }
 
-    /// Lists what is sent to a builder elsewhere: what [`Context::list`] gives, the Dockerfile and
+    /// Lists what is sent to a builder elsewhere: what [`Context::list_once`] gives, the Dockerfile and
     /// the ignore file.
     ///
     /// # Errors
     /// As [`Context::list`].
     pub fn list_to_send(&self, job: &Job) -> Result<Vec<Entry>> {
-        let mut entries = self.list(job)?;
+        let mut entries = self.list_once(job)?.to_vec();
         let Some(root) = &self.root else { return Ok(entries) };
         for path in self.always_sent.iter().filter(|path| self.mounts.of(path).is_none()) {
             let mut wanted = Some(path.clone());

@@ -165,9 +165,13 @@ pub(super) async fn repository(
                 let from = RepositoryFrom::Service { backend: backend.name().to_owned() };
                 return Ok((names[0].familiar_name(), from));
             }
-            // It has none that we can name.
+            // It has one, and takes no name with a registry.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                return Ok((last.to_owned(), RepositoryFrom::Service { backend: backend.name().to_owned() }));
+            }
+            // It does not say which: names are taken as they are given.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {}
             Ok(_) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::InvalidInput) => {}
             Err(error) => return Err(error),
         }
     }
