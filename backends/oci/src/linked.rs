@@ -80,7 +80,8 @@ impl LinkedLayers {
 
     /// Says whether any layer was made, or is being made.
     pub(crate) fn has_any(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entries.len() > 0
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !known.listings.is_empty() || !known.entries.is_empty()
     }
 
     fn slot_of_listing(&self, entries: &Arc<[Entry]>, words: &str) -> Option<Slot> {
