@@ -198,9 +198,12 @@ impl Generation {
                     .with_hint("generate where the sources are, or name their directory: `--source DIR`"));
             }
         }
+        // It is text of a Dockerfile there: what is no name of a commit must not end its line.
+        let is_name = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         let known = [("git_sha", self.commit.as_str())];
         let known = known.into_iter().filter(|(name, value)| {
-            *value != UNKNOWN && recipe.variables.get(*name).is_some_and(serde_json::Value::is_string)
+            let takes = recipe.variables.get(*name).is_some_and(serde_json::Value::is_string);
+            takes && *value != UNKNOWN && is_name(value)
         });
         let variables: BTreeMap<_, _> =
             known.map(|(name, value)| (name.to_owned(), serde_json::Value::from(value))).collect();

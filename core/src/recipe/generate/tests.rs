@@ -247,6 +247,17 @@ fn the_archive_has_the_layout_and_nothing_that_is_ignored() {
 }
 
 #[test]
+fn a_commit_does_not_leave_its_line() {
+    let checkout = Checkout::new();
+    let dockerfile = |commit: &str| {
+        let generated = checkout.write_with(&[("GITHUB_SHA", commit)]).expect("generated");
+        String::from_utf8(generated.folder.dockerfile.content.to_vec()).expect("text")
+    };
+    assert!(dockerfile(COMMIT).contains(&format!("ENV OPENHANDS_BUILD_GIT_SHA={COMMIT}\n")));
+    assert!(!dockerfile("abcdefg\nRUN true").contains("abcdefg"));
+}
+
+#[test]
 fn equal_content_gives_equal_bytes_and_targets_differ() {
     let (one, other) = (Checkout::new(), Checkout::new());
     fs::set_permissions(other.at("uv.lock"), fs::Permissions::from_mode(0o664)).expect("set");
