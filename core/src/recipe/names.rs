@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::agent_server::{SLUG_LIMIT, TagInput, Target};
+use super::build_folder::package_name;
 use super::inputs::{Hashes, Inputs};
 use super::openhands::{extension, generic_image};
 use super::options::RuntimeOptions;
@@ -222,7 +223,7 @@ fn by_hashes(
 ) -> Result<RuntimeTags> {
     let recipe = &options.recipe;
     let version = inputs.version.as_deref().unwrap_or_default();
-    let extended_by = extended_by(options);
+    let extended_by = extended_by(options, inputs)?;
     let extension = match extended_by.is_empty() {
         true => String::new(),
         // A map with sorted keys and no spaces: the canonical form.
@@ -257,7 +258,7 @@ fn by_hashes(
 }
 
 /// What is set of the inputs that the hashes leave out.
-fn extended_by(options: &RuntimeOptions) -> BTreeMap<&'static str, Value> {
+fn extended_by(options: &RuntimeOptions, inputs: &Inputs) -> Result<BTreeMap<&'static str, Value>> {
     let mut set = BTreeMap::new();
     let mut add = |name, is_set: bool, value: Value| {
         if is_set {
@@ -274,7 +275,23 @@ fn extended_by(options: &RuntimeOptions) -> BTreeMap<&'static str, Value> {
     add("label", !options.labels.is_empty(), serde_json::json!(options.labels));
     add("platform", !platforms.is_empty(), serde_json::json!(platforms));
     add("var", !changed.is_empty(), serde_json::json!(changed));
-    set
+    let package = package_name(inputs.source())?;
+    add("source", is_elsewhere(options, &package), package.into());
+    Ok(set)
+}
+
+/// Says whether the sources are at another place in the image than those of the recipe's own directory, whose
+/// name this is not.
+fn is_elsewhere(options: &RuntimeOptions, package: &str) -> bool {
+    let recipe = &options.recipe;
+    let expected = recipe.source.file_name().map(|name| name.to_string_lossy());
+    let differs = match expected {
+        Some(name) => name != package,
+        None => options.source != recipe.source,
+    };
+    let places = recipe.sources.iter().map(|tree| &tree.destination);
+    let mut places = places.chain(recipe.lock_files.iter().map(|file| &file.destination));
+    differs && (recipe.uses("package") || places.any(|place| place.contains("package")))
 }
 
 fn agent_server(options: &RuntimeOptions, inputs: &Inputs, at: &Reference) -> Result<RuntimeTags> {

@@ -346,6 +346,24 @@ async fn versions_are_read_as_toml() {
 }
 
 #[tokio::test]
+async fn sources_at_another_place_in_the_image_are_told_in_the_tags() {
+    let platform = Platform::new();
+    let tags = async |source: &str| {
+        let options = RuntimeOptions { source: source.into(), ..platform.options() };
+        let names = runtime_names(&options, None, &platform.host(), &Job::silent()).await.expect(source);
+        names.references()[0].tag().unwrap_or_default().to_owned()
+    };
+    fs::create_dir(platform.path("copy")).expect("made");
+    std::os::unix::fs::symlink("../openhands", platform.path("copy/openhands")).expect("linked");
+    std::os::unix::fs::symlink("openhands", platform.path("other")).expect("linked");
+    fs::copy(platform.path("pyproject.toml"), platform.path("copy/pyproject.toml")).expect("copied");
+    fs::copy(platform.path("poetry.lock"), platform.path("copy/poetry.lock")).expect("copied");
+    assert_eq!((tags("openhands").await.as_str(), tags("copy/openhands").await.as_str()), (SOURCE, SOURCE));
+    let other = tags("other").await;
+    assert!(other.starts_with(&format!("{LOCK}_x")) && other.ends_with("_glnsdte2lm82vv7q"), "{other}");
+}
+
+#[tokio::test]
 async fn repositories_may_have_ports_and_digests() {
     let platform = Platform::new();
     let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
