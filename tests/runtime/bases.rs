@@ -23,17 +23,28 @@ pub(crate) struct Base {
     pub(crate) manifest_bytes: u64,
 }
 
-/// Makes a base image that differs from all others and puts it there.
+/// Makes a base image that differs from all others and puts it there. Nothing in it can run.
 pub(crate) fn make(registry: &Registry, repository: &str, number: usize) -> Result<Base, Failed> {
-    let tar = layer_of(number)?;
+    put(registry, repository, number, &layer_of(number, &[])?)
+}
+
+/// The same with what `RUN ["rm", …]` needs.
+pub(crate) fn make_with_rm(registry: &Registry, repository: &str, number: usize) -> Result<Base, Failed> {
+    let rm = std::fs::read("/bin/busybox")?;
+    let users = b"root:x:0:0:root:/root:/bin/sh\n".to_vec();
+    let more = [("bin/rm", rm), ("etc/passwd", users), ("etc/group", b"root:x:0:\n".to_vec())];
+    put(registry, repository, number, &layer_of(number, &more)?)
+}
+
+fn put(registry: &Registry, repository: &str, number: usize, tar: &[u8]) -> Result<Base, Failed> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-    packed.write_all(&tar)?;
+    packed.write_all(tar)?;
     let layer = packed.finish()?;
     let config = json!({
         "architecture": "amd64",
         "os": "linux",
         "config": { "Env": [format!("BASE={number}")], "Labels": { "base": number.to_string() } },
-        "rootfs": { "type": "layers", "diff_ids": [digest_of(&tar)] },
+        "rootfs": { "type": "layers", "diff_ids": [digest_of(tar)] },
         "history": [{ "created_by": "a test" }],
     })
     .to_string();
@@ -61,14 +72,14 @@ pub(crate) fn make(registry: &Registry, repository: &str, number: usize) -> Resu
     })
 }
 
-fn layer_of(number: usize) -> Result<Vec<u8>, Failed> {
+fn layer_of(number: usize, more: &[(&str, Vec<u8>)]) -> Result<Vec<u8>, Failed> {
     let mut tar = tar::Builder::new(Vec::new());
     let files =
         [("etc/base", number.to_string().into_bytes()), ("usr/lib/base.so", noise(number, NOISE_BYTES))];
-    for (path, content) in files {
+    for (path, content) in files.iter().chain(more) {
         let mut header = tar::Header::new_ustar();
         header.set_size(content.len() as u64);
-        header.set_mode(0o644);
+        header.set_mode(0o755);
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(0);

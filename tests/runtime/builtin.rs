@@ -19,18 +19,21 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
     ]
 }
 
-/// The dependencies are the lock file itself; nothing is fetched.
-const REDUCED: [&str; 7] = [
-    "--var",
-    "system_packages=",
-    "--var",
-    "package_manager_command=",
-    "--var",
-    "dependency_command=cp poetry.lock /openhands/installed",
-    "--no-browser",
-];
+/// The built-in recipe with other defaults: the dependencies are the lock file itself, and nothing is fetched.
+const REDUCED: &str = r#"
+extends = "openhands-runtime"
+
+[variables]
+system_packages = []
+package_manager_command = ""
+dependency_command = "cp poetry.lock /openhands/installed"
+"#;
+
+/// Without the browser, for which there is nothing to install it with.
+const OPTIONS: [&str; 3] = ["--recipe", "reduced.toml", "--no-browser"];
 
 fn write_platform(case: &Case) -> Result<(), Failed> {
+    case.write("reduced.toml", REDUCED)?;
     case.write("pyproject.toml", "[tool.poetry]\nname = \"demo\"\nversion = \"1.0.0\"\n")?;
     case.write("poetry.lock", "first\n")?;
     case.write("openhands/__init__.py", "")?;
@@ -62,7 +65,7 @@ fn change_sources(case: &Case) -> Result<(), Failed> {
 fn build(on: &On<'_>, more: &[&str]) -> Result<Report, Failed> {
     let base = on.case.base("debian:bookworm");
     let push: &[&str] = if on.service.is_some() { &[] } else { &["--push"] };
-    let line = [&["--base-image", &base, "--format", "json"], &REDUCED[..], push, more].concat();
+    let line = [&["--base-image", &base, "--format", "json"], &OPTIONS[..], push, more].concat();
     Report::read(&on.runtime("build", &line)?)
 }
 
@@ -162,7 +165,7 @@ fn refused_by_oci(case: &Case) -> Result<(), Failed> {
         format!("{}/{}", proxy.address(), on.repository),
     );
     let line = ["runtime", "build", "--base-image", &base, "--repository", &repository, "--push"];
-    let outcome = on.run(&[&line, &REDUCED[..]].concat())?;
+    let outcome = on.run(&[&line, &OPTIONS[..]].concat())?;
     outcome.refused(2, &["`oci` cannot", "in the mode `scratch`", "RUN", "docker"])?;
     // The three questions, whether there is such a base image, and nothing else.
     let seen = lines(&proxy.seen("", ""));
@@ -180,7 +183,7 @@ fn refused_by_the_service(case: &Case) -> Result<(), Failed> {
     write_platform(case)?;
     let on = case.on("image-builder")?;
     let base = case.base("debian:bookworm");
-    let outcome = on.runtime("build", &[&["--base-image", &base], &REDUCED[..]].concat())?;
+    let outcome = on.runtime("build", &[&["--base-image", &base], &OPTIONS[..]].concat())?;
     // It would build from scratch, and what builds for the service of the tests has no RUN.
     outcome.refused(1, &["cannot be asked whether an image exists", "RUN"])?;
     same("builds", on.builds(), 1)

@@ -8,6 +8,7 @@ mod batch;
 mod builtin;
 mod generator;
 mod large_tree;
+mod lists;
 mod project;
 mod questions;
 mod registry;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             builtin::trials(&world),
             large_tree::trials(&world),
             batch::trials(&world),
+            lists::trials(&world),
             generator::trials(&world),
             questions::trials(&world),
         ]
