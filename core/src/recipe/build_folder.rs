@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::check;
 use super::definition::{HashedTags, Recipe};
 use super::fill::{fill, values};
 use super::owned_folder::{FolderGuard, OwnedFolder};
@@ -72,6 +73,7 @@ impl Recipe {
                     let mut rules = tree.ignore.join("\n");
                     // What the source hash leaves out could change unseen.
                     if tree.hashed && self.scheme().is_none() {
+                        self.refuse_hidden(&tree.path)?;
                         rules = format!("{rules}\n{}", HashRules::DEFAULT);
                     }
                     let name = self.key(&format!("{key}.ignore"));
@@ -84,6 +86,17 @@ impl Recipe {
             }
         }
         Ok(self.folder(context, dockerfile))
+    }
+
+    /// Refuses a hidden directory as a source: the source hash leaves it out.
+    fn refuse_hidden(&self, path: &str) -> Result<()> {
+        let last = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or_default();
+        match last.starts_with('.') && !matches!(last, "." | "..") {
+            true => Err(Error::new(ErrorKind::InvalidConfig, check::unhashed(path))
+                .with_detail("key", self.key("sources"))
+                .with_hint(check::UNHASHED_HINT)),
+            false => Ok(()),
+        }
     }
 
     /// The build folder of a Dockerfile that copies nothing.

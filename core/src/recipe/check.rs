@@ -81,7 +81,28 @@ fn check_places(reader: &Reader<'_>, recipe: &Recipe) -> Result<()> {
             )));
         }
     }
+    let hashed = recipe.sources.iter().filter(|source| source.hashed && recipe.scheme().is_none());
+    if let Some(source) = hashed.into_iter().find(|source| leaves_hash(&source.path)) {
+        return Err(reader.error("sources", unhashed(&source.path)).with_hint(UNHASHED_HINT));
+    }
     check_destinations(reader, recipe)
+}
+
+pub(super) const UNHASHED_HINT: &str =
+    "a change of it would go unseen: keep it elsewhere, or say that you accept it with `hashed = false`";
+
+/// The message about a source that the rules of the hash are about.
+pub(super) fn unhashed(path: &str) -> String {
+    format!("the source hash leaves `{path}` out, as it does hidden directories, `__pycache__` and `*.pyc`")
+}
+
+/// Says whether the source hash leaves out what lies at a path. That a hidden name at its end is a file,
+/// which counts, shows on disk alone.
+fn leaves_hash(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
+    let Some((_, above)) = parts.split_last() else { return false };
+    let ignored = |part: &&str| *part == "__pycache__" || part.ends_with(".pyc");
+    parts.iter().any(ignored) || above.iter().any(|part| part.starts_with('.'))
 }
 
 /// No two things have one place, and nothing lies below a file, or where the Dockerfile is.

@@ -32,10 +32,7 @@ impl Recipe {
         stays_in_its_line("the base image", input.base_image, |text| {
             text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control())
         })?;
-        // A line may be continued, as in a Dockerfile.
-        stays_in_its_line("the extra dependencies", input.extra_deps, |text| {
-            text.replace("\\\n", "").contains(['\n', '\r', '\0'])
-        })?;
+        stays_in_its_line("the extra dependencies", input.extra_deps, goes_on)?;
         let mut all = values([
             ("base_image", Value::from(input.base_image)),
             ("build_from_scratch", (input.mode == Mode::Scratch).into()),
@@ -180,6 +177,18 @@ fn kind(value: &serde_json::Value) -> &'static str {
         Json::Array(_) => "a list",
         Json::Object(_) => "a table",
     }
+}
+
+/// Says whether a command would take in more than its own lines: a line may be continued, but not the last
+/// one, and a here-document would be.
+fn goes_on(command: &str) -> bool {
+    let begins_document = |word: &str| {
+        let document = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<");
+        document.is_some_and(|name| !name.starts_with('<'))
+    };
+    command.replace("\\\n", "").contains(['\n', '\r', '\0'])
+        || command.trim_end().ends_with('\\')
+        || command.split_whitespace().any(begins_document)
 }
 
 fn stays_in_its_line(what: &str, text: &str, breaks_out: impl Fn(&str) -> bool) -> Result<()> {

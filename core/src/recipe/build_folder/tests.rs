@@ -270,4 +270,9 @@ fn what_is_not_hashed_is_not_copied() {
             "skills/one.md",
         ]
     );
+    let hidden = text.replace("path = \".\"", "path = \".git\"");
+    checkout.put("acme.toml", &hidden);
+    let recipe = Recipes::builtin().expect("valid").read_file(&checkout.at("acme.toml")).expect("valid");
+    let refused = recipe.build_folder(&checkout.at("agents"), String::new(), &settings, &Job::silent());
+    assert!(refused.expect_err("hidden").message().starts_with("the source hash leaves `.git` out"));
 }

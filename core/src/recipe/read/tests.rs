@@ -208,6 +208,16 @@ fn wrong_values_say_what_would_be_right() {
             "`the Dockerfile` and `a` are both copied",
             "",
         ),
+        (
+            "sources = [{ path = \".hid/a\", destination = \"b\" }]",
+            "the source hash leaves `.hid/a` out",
+            "a change of it",
+        ),
+        (
+            "sources = [{ path = \"a/x.pyc\", destination = \"b\" }]",
+            "the source hash leaves `a/x.pyc` out",
+            "a change of it",
+        ),
         ("extends = \"openhands-runtme\"", "`extends` names no recipe", "did you mean `openhands-runtime`?"),
         ("name = \"a b\"", "`a b` cannot be the name of a recipe", "use letters"),
     ] {
@@ -325,8 +335,16 @@ fn an_unknown_variable_of_the_template_says_where() {
         (error.details(), error.hints()),
         (&[("expression", "`tool`".to_owned())][..], &["did you mean `tools`?".to_owned()][..])
     );
-    for (base_image, extra_deps) in [("", ""), ("a b", ""), ("a\nRUN x", ""), ("a", "x\nRUN y"), ("a", "x\r")]
-    {
+    for (base_image, extra_deps) in [
+        ("", ""),
+        ("a b", ""),
+        ("a\nRUN x", ""),
+        ("a", "x\nRUN y"),
+        ("a", "x\r"),
+        ("a", "x \\ "),
+        ("a", "cat <<E"),
+        ("a", "cat 3<<-'E'"),
+    ] {
         let error = recipe.render(&RenderInput { base_image, extra_deps, ..input }).expect_err("breaks out");
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{base_image} {extra_deps}");
     }
