@@ -31,7 +31,7 @@ fn tags(references: &[Reference]) -> String {
 /// A decision in words: `reuse source`, or mode, base, tags, and what is kept.
 fn words(decision: &Decision) -> String {
     match decision {
-        Decision::Reuse { image, .. } => format!("reuse {}", tags(&[image.reference.clone()])),
+        Decision::Reuse { image, .. } => format!("reuse {}", tags(std::slice::from_ref(&image.reference))),
         Decision::Build { mode, base_image, tags: set, kept, .. } => {
             let base = base_image.rsplit(['/', ':']).next().unwrap_or_default();
             let kept = if kept.is_empty() { String::new() } else { format!(", not {}", tags(kept)) };
