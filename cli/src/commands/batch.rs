@@ -50,7 +50,9 @@ pub(super) async fn run(args: &BatchArgs, program: &Program) -> Result<ExitCode>
     };
     let selection = choose(&args.backends, &session)?;
     let pipeline = Arc::new(pipeline(&selection, &session)?);
-    let list = session.work(None, async |job| prepare(args, &session, &pipeline, &report, job).await).await?;
+    let backends: Vec<String> = selection.backends.iter().map(|chosen| chosen.name.clone()).collect();
+    let prepared = async |job: &Job| prepare(args, &session, &pipeline, backends, &report, job).await;
+    let list = session.work(None, prepared).await?;
     if args.dry_run {
         return show_list(&list, args, &report, &session).map(|()| ExitCode::Done);
     }
@@ -80,10 +82,11 @@ async fn prepare(
     args: &BatchArgs,
     session: &Session<'_>,
     pipeline: &Pipeline,
+    backends: Vec<String>,
     report: &Path,
     job: &Job,
 ) -> Result<List> {
-    let list = read(args, session, job).await?;
+    let list = read(args, session, backends, job).await?;
     check(&list, pipeline, &session.host, report, job).await?;
     if !args.dry_run {
         warn(&list, job).await?;
@@ -92,7 +95,7 @@ async fn prepare(
     Ok(list)
 }
 
-async fn read(args: &BatchArgs, session: &Session<'_>, job: &Job) -> Result<List> {
+async fn read(args: &BatchArgs, session: &Session<'_>, backends: Vec<String>, job: &Job) -> Result<List> {
     let surroundings = session.program.surroundings.clone();
     let recipes = Recipes::of(&session.settings)?;
     let context = context_settings(&session.settings.context);
@@ -110,6 +113,7 @@ async fn read(args: &BatchArgs, session: &Session<'_>, job: &Job) -> Result<List
             recipes: &recipes,
             outputs: outputs.as_deref(),
             only: &names,
+            backends: &backends,
             source_date_epoch: epoch,
         };
         List::read(&file, &options)

@@ -44,6 +44,8 @@ pub struct ListOptions<'a> {
     /// Only these: names of images, or of targets and groups of a Bake file. All if empty; of a Bake file
     /// `default`.
     pub only: &'a [String],
+    /// The names of the backends, in their order: an image that stays in the store of one is in no other's.
+    pub backends: &'a [String],
     /// `SOURCE_DATE_EPOCH`, where nothing else is said.
     pub source_date_epoch: Option<i64>,
 }
@@ -231,6 +233,7 @@ mod tests {
             recipes: &recipes,
             outputs: None,
             only: &[],
+            backends: &[],
             source_date_epoch: Some(7),
         };
         List::read(Path::new(list), &options).map(|list| (list, dir))
@@ -290,7 +293,7 @@ mod tests {
     #[test]
     fn the_hash_counts_the_dockerfile_and_not_the_name() {
         let list = "{\"tags\": [\"r/a:1\"], \"dockerfile\": \"a\"}\n{\"tags\": [\"r/a:2\"], \"dockerfile\": \"b\"}\n";
-        let hashes = |list: &str, dir: &Path| {
+        let hashes_on = |list: &str, dir: &Path, backends: &[String], outputs: Option<&[Output]>| {
             std::fs::write(dir.join("l.jsonl"), list).expect("write");
             let recipes = Recipes::builtin().expect("recipes");
             let options = ListOptions {
@@ -298,13 +301,15 @@ mod tests {
                 environment: &BTreeMap::new(),
                 context: &ContextSettings::default(),
                 recipes: &recipes,
-                outputs: None,
+                outputs,
                 only: &[],
+                backends,
                 source_date_epoch: None,
             };
             let list = List::read(Path::new("l.jsonl"), &options).expect("valid");
             list.entries.into_iter().map(|entry| entry.hash).collect::<Vec<_>>()
         };
+        let hashes = |list: &str, dir: &Path| hashes_on(list, dir, &[], None);
         let files = [("l.jsonl", list), ("a", DOCKERFILE), ("b", DOCKERFILE)];
         let (_, dir) = read(&files, "l.jsonl").expect("valid");
         let before = hashes(list, dir.path());
@@ -313,5 +318,11 @@ mod tests {
         std::fs::write(dir.path().join("b"), "FROM scratch\n").expect("write");
         let after = hashes(list, dir.path());
         assert_eq!((&after[0], after[1] == before[1]), (&before[0], false));
+        // In the store of one backend is not in that of another; in a registry is.
+        let docker = ["docker".to_owned()];
+        assert_ne!(hashes_on(list, dir.path(), &docker, None), after);
+        let pushed = [Output::push()];
+        let on = |backends: &[String]| hashes_on(list, dir.path(), backends, Some(&pushed));
+        assert_eq!(on(&docker), on(&[]));
     }
 }

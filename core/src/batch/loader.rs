@@ -150,7 +150,7 @@ impl<'a> Loader<'a> {
             base_image,
             target: request.target.clone(),
             tags,
-            hash: hash_of_request(&request, &root),
+            hash: hash_of_request(&request, &root, self.store(&request.outputs)),
             shares,
             work: Work::Dockerfile(Box::new(request)),
         })
@@ -230,6 +230,11 @@ impl<'a> Loader<'a> {
         let is_bake = matches!(self.paths, Paths::OfBake);
         let is_beside = !is_bake && self.options.current_dir.join(&beside).is_file();
         if is_beside { beside } else { context.join(file) }
+    }
+
+    /// Whose store an image goes to; `None` where it goes to a registry.
+    fn store(&self, outputs: &[Output]) -> Option<&'a [String]> {
+        (!outputs.iter().any(Output::pushes)).then_some(self.options.backends)
     }
 
     /// What the Dockerfile must have for what the list says.
@@ -346,10 +351,11 @@ fn engine_options(draft: &Draft) -> Vec<EngineOption> {
     draft.engine_options.iter().map(option).collect()
 }
 
-fn hash_of_request(request: &BuildRequest, root: &str) -> String {
+fn hash_of_request(request: &BuildRequest, root: &str, store: Option<&[String]>) -> String {
     let engine: Vec<_> = request.engine_options.iter().map(|option| (&option.name, &option.value)).collect();
     hash_of(&json!({
         "context": root,
+        "store": store,
         "dockerfile": Digest::of(&request.dockerfile.content).to_string(),
         "target": request.target,
         "platforms": request.platforms,

@@ -63,7 +63,7 @@ impl Loader<'_> {
             base_image: Some(options.base_image.clone()),
             target: text(&draft.target),
             tags,
-            hash: hash_of_runtime(&options),
+            hash: hash_of_runtime(&options, self.store(&options.outputs)),
             shares: vec![
                 format!("sources {} {directory}", options.recipe.name),
                 format!("base {}", options.base_image),
@@ -98,9 +98,10 @@ impl Loader<'_> {
     }
 }
 
-fn hash_of_runtime(options: &RuntimeOptions) -> String {
+fn hash_of_runtime(options: &RuntimeOptions, store: Option<&[String]>) -> String {
     hash_of(&json!({
         "recipe": *options.recipe,
+        "store": store,
         "base-image": options.base_image,
         "source": options.source,
         "repository": options.repository,
