@@ -89,10 +89,7 @@ mod tests {
         }
         let bare = [("system_packages", json!([])), ("package_manager_command", json!(""))];
         let dockerfile = rendered(Mode::Scratch, &bare, "", true);
-        assert!(
-            !dockerfile.contains("apt-get") && !dockerfile.contains("micro.mamba"),
-            "{dockerfile}"
-        );
+        assert!(!dockerfile.contains("apt-get") && !dockerfile.contains("micro.mamba"), "{dockerfile}");
         assert!(!dockerfile.contains("RUN \n"), "{dockerfile}");
         for mode in Mode::ALL {
             let dockerfile = rendered(mode, &[], "", true);
