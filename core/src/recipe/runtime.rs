@@ -92,7 +92,7 @@ pub async fn plan_runtime(
     Ok(RuntimePlan { passed_over, ..plan })
 }
 
-/// Makes a runtime image, or finds it: see [`super::decide`].
+/// Makes a runtime image, or finds it: see [`super::decide()`].
 ///
 /// # Errors
 /// `InvalidInput` for what is missing or cannot be a name, before anything is hashed or asked; `Unsupported`
