@@ -18,11 +18,16 @@ pub(super) fn values<'a, T: Into<Value>>(pairs: impl IntoIterator<Item = (&'a st
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
 }
 
+/// So many steps a template may take; large ones take some thousands.
+const STEPS: u64 = 1_000_000;
+
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(unknown_method_callback);
+    // One that loops for ever ends, too: nothing else could stop it.
+    environment.set_fuel(Some(STEPS));
     // Errors then know the part of the line that they are about.
     environment.set_debug(true);
     environment
@@ -162,6 +167,14 @@ mod tests {
             assert!(!cause.contains("Dockerfile.j2") && !cause.is_empty(), "{cause}");
         }
         assert!(check("t", "{% if %}").is_err() && check("t", "{{ anything }}").is_ok());
+    }
+
+    #[test]
+    fn a_template_that_runs_away_ends() {
+        let loops = "{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}";
+        let error = filled(loops).expect_err("it takes too many steps");
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+        assert_eq!(error.source_line().map(|line| line.line), Some(1));
     }
 
     #[test]
