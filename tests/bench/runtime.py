@@ -65,11 +65,11 @@ class Proxy:
 
 
 class Sources:
-    """A package with its lock files, and what windlass does with it."""
+    """A package, called as the recipe has it, with its lock files, and what windlass does with it."""
 
     def __init__(self, bench, registry="127.0.0.1:5000"):
         self.bench, self.registry, self.root = bench, registry, f"{bench.scratch}/runtime"
-        self.package = f"{self.root}/package"
+        self.package = f"{self.root}/openhands"
         shutil.rmtree(self.root, ignore_errors=True)
         os.makedirs(self.root)
         images.quietly("cp", "-a", bench.input("w1"), self.package)

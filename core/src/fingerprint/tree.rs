@@ -83,7 +83,7 @@ pub(crate) fn on_all_cores<T: Send>(
     let threads = threads.min(indexes.len().div_ceil(FILES_AT_A_TIME)).max(1);
     let mut found = Vec::with_capacity(indexes.len());
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let mut results = vec![work()];
         for other in others {
             results.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
