@@ -20,7 +20,12 @@ pub(crate) fn trials(world: &Arc<World>) -> Vec<Trial> {
         world.trial(format!("table::store::{backend}"), move |case| rows(case, backend, Place::Store))
     });
     let one = world.trial("table::registry::image-builder", not_asked);
-    asked.chain(stores).chain([one]).collect()
+    let more = [
+        one,
+        world.trial("table::inputs_that_the_hashes_leave_out", extended),
+        world.trial("table::a_base_image_that_is_not_there", no_base),
+    ];
+    asked.chain(stores).chain(more).collect()
 }
 
 /// Where the images go, and are looked for.
@@ -188,6 +193,46 @@ fn not_asked(case: &Case) -> Result<(), Failed> {
         for said in ["cannot be asked whether an image exists", "one name"] {
             assert!(outcome.stderr.contains(said), "`{said}`: {outcome:#?}");
         }
+    }
+    Ok(())
+}
+
+/// What the hashes leave out stands in the tags, and images with and without it do not meet.
+fn extended(case: &Case) -> Result<(), Failed> {
+    project::write(case, &case.base("busybox:1"))?;
+    let on = case.on("oci")?;
+    let build = |more: &[&str]| {
+        let line = [&["--recipe", RECIPE, "--format", "json", "--push"], more].concat();
+        Report::read(&on.runtime("build", &line)?)
+    };
+    let label = &["--label", "team=agents"];
+    let (plain, labelled) = (build(&[])?, build(label)?);
+    same("mode", (plain.mode(), plain.set()), ("scratch", TAGS.to_vec()))?;
+    let extension = labelled.tag("lock").strip_prefix(plain.tag("lock")).unwrap_or_default();
+    let hash = extension.strip_prefix("_x").unwrap_or_default();
+    assert!(hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{extension}");
+    assert!(labelled.tag("source").starts_with(labelled.tag("lock")), "{labelled:?}");
+    // The versioned image is of no labels: it is neither built upon nor replaced.
+    same("mode", (labelled.mode(), labelled.set()), ("scratch", vec!["source", "lock"]))?;
+    let tags = case.world.registry.tags(&on.repository)?;
+    same("versioned", tags.get(plain.tag("versioned")).map(String::as_str), Some(plain.digest()))?;
+
+    project::change_sources(case)?;
+    let changed = build(label)?;
+    same("mode", (changed.mode(), changed.base_image()), ("lock", labelled.reference("lock")))?;
+    let image = case.image(changed.result())?;
+    same("label", image.config["config"]["Labels"]["team"].as_str(), Some("agents"))
+}
+
+/// It is named, and no tag is set.
+fn no_base(case: &Case) -> Result<(), Failed> {
+    project::write(case, &case.base("busybox:1"))?;
+    let missing = case.base("nobody-has:this");
+    for backend in ["oci", "docker"] {
+        let on = case.on(backend)?;
+        let outcome = on.runtime("build", &["--recipe", RECIPE, "--base-image", &missing, "--push"])?;
+        outcome.refused(1, &[&missing])?;
+        same("tags", case.world.registry.tags(&on.repository)?.len(), 0)?;
     }
     Ok(())
 }
