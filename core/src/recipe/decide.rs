@@ -44,6 +44,8 @@ pub struct Inquiry<'a> {
     pub force_rebuild: bool,
     /// The result is pushed: it has to be in the registry, and what is only here does not count as there.
     pub pushes: bool,
+    /// The result is to be here as well as in the registry: one that is missing in either place is made.
+    pub stays_here_too: bool,
     /// The result is more than an image that can be found by its name, such as an archive: it is made
     /// even if the image exists.
     pub writes_files: bool,
@@ -245,7 +247,11 @@ async fn ask(
         return asked(Existence::NotAsked { why: "the backend cannot be asked" }, None);
     }
     let step = job.events.step(format!("looking for {}", reference.familiar()));
-    let found = job.run(backend.find(reference, scope, job)).await;
+    let mut found = job.run(backend.find(reference, scope, job)).await;
+    if question == Question::Source && inquiry.stays_here_too && matches!(found, Ok(Some(_))) {
+        let here = job.run(backend.find(reference, FindScope::Store, job)).await;
+        found = here.and_then(|here| Ok(here.and(found?)));
+    }
     match found {
         Ok(Some(image)) => {
             step.cached();

@@ -4,6 +4,7 @@ use md5::{Digest as _, Md5};
 
 use super::{TAG_LIMIT, TypedImage, checked_tag, last_characters, short_hash};
 use crate::error::Result;
+use crate::reference::Reference;
 
 /// Of a base image, so much stands in the versioned tag, in characters.
 const SLUG_LIMIT: usize = 96;
@@ -70,7 +71,7 @@ pub fn versioned_slug(base_image: &str) -> String {
 /// `InvalidInput` if no tag can be made of it.
 pub fn generic_image(version: &str, runtime_repository: &str, base_image: &str) -> Result<(String, String)> {
     let image = TypedImage::new(base_image);
-    if TypedImage::new(runtime_repository).repository == image.repository {
+    if is_same_repository(TypedImage::new(runtime_repository).repository, image.repository) {
         let tag = image.tag.or(image.digest).unwrap_or("latest");
         return Ok((image.repository.to_owned(), tag.to_owned()));
     }
@@ -91,6 +92,12 @@ pub fn generic_image(version: &str, runtime_repository: &str, base_image: &str) 
         false => whole,
     };
     Ok((runtime_repository.to_owned(), checked_tag(whole)?))
+}
+
+/// Whether two repositories are one, however they are spelled: `docker.io/library/debian` is `debian`.
+fn is_same_repository(one: &str, other: &str) -> bool {
+    let name = |text: &str| text.parse().map(|reference: Reference| reference.name());
+    one == other || matches!((name(one), name(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 #[cfg(test)]
@@ -194,5 +201,7 @@ mod tests {
         let (_, other) =
             generic_image("0.62.0", R, "mirror/ghcr.io/openhands/runtime-fork:1").expect("valid");
         assert!(other.ends_with("runtime-fork_tag_1"), "{other}");
+        let spelled = generic_image("0.62.0", "docker.io/acme/runtime", "acme/runtime:1").expect("valid");
+        assert_eq!(spelled, ("acme/runtime".to_owned(), "1".to_owned()));
     }
 }

@@ -178,6 +178,13 @@ impl RuntimeOptions {
         }
     }
 
+    /// Says whether the result is to be in a registry and in a store at once.
+    pub(super) fn stays_here_too(&self) -> bool {
+        let stays =
+            |output: &Output| output.loads() || (output.kind == OutputKind::Image && !output.pushes());
+        self.pushes() && self.outputs.iter().any(stays)
+    }
+
     /// Says whether the result is more than an image that can be found by its name: it is made then
     /// whatever exists.
     pub(super) fn writes_files(&self) -> bool {

@@ -145,6 +145,7 @@ impl Work<'_> {
                     extended: !extension.is_empty(),
                     force_rebuild: options.force_rebuild,
                     pushes: options.pushes(),
+                    stays_here_too: options.stays_here_too(),
                     writes_files: options.writes_files(),
                 };
                 decide(backend, &inquiry, self.job).await

@@ -18,6 +18,7 @@ async fn decide_on(backend: &Fake, change: impl FnOnce(&mut Inquiry<'_>)) -> Res
         extended: false,
         force_rebuild: false,
         pushes: false,
+        stays_here_too: false,
         writes_files: false,
     };
     change(&mut inquiry);
@@ -97,6 +98,12 @@ async fn what_is_pushed_has_to_be_in_the_registry() {
     assert_eq!(here.asked(), ["lock StoreThenRegistry", "source Registry", "versioned StoreThenRegistry"]);
     let there = Fake { registry: vec!["source".to_owned()], ..Fake::with(&[]) };
     assert_eq!(words(&decide_on(&there, pushes).await.expect("decided")), "reuse source");
+    // Where it has to be here too, one that is only there is made.
+    let loads = |inquiry: &mut Inquiry<'_>| (inquiry.pushes, inquiry.stays_here_too) = (true, true);
+    let decided = decide_on(&there, loads).await.expect("decided");
+    assert_eq!(words(&decided), "scratch from 11: source lock versioned");
+    let both = Fake { registry: vec!["source".to_owned()], ..Fake::with(&["source"]) };
+    assert_eq!(words(&decide_on(&both, loads).await.expect("decided")), "reuse source");
     // One that is only in the registry is no result here, but good to build on.
     let there = Fake { registry: vec!["source".to_owned(), "versioned".to_owned()], ..Fake::with(&[]) };
     let decided = decide_on(&there, |_| {}).await.expect("decided");
@@ -225,6 +232,7 @@ async fn who_leaves_gets_no_decision() {
         extended: false,
         force_rebuild: false,
         pushes: false,
+        stays_here_too: false,
         writes_files: false,
     };
     let error = decide(&Fake::with(&[]), &inquiry, &job).await.expect_err("cancelled");
