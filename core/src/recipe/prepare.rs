@@ -1,6 +1,9 @@
 //! Everything about a runtime image up to its build: names, questions, decision, build folder.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use serde_json::Value;
 
 use super::agent_server::Target;
 use super::decide::{Decision, Inquiry, decide};
@@ -8,7 +11,7 @@ use super::inputs::{Hashes, Inputs};
 use super::names::{RuntimeNames, RuntimeTags, names, repository};
 use super::options::RuntimeOptions;
 use super::owned_folder::FolderGuard;
-use super::{BuildFolder, Mode};
+use super::{BuildFolder, Mode, RenderInput};
 use crate::backend::{Backend, Feature, FindScope, Job};
 use crate::backend_registry::Host;
 use crate::dockerfile;
@@ -227,9 +230,27 @@ impl Work<'_> {
         request
     }
 
+    /// The variables that were set, and what is known of the commit, for recipes whose images say where they
+    /// come from.
+    fn variables(&self) -> BTreeMap<String, Value> {
+        let recipe = &self.options.recipe;
+        // It is text of a Dockerfile there: what is no name of a commit must not end its line.
+        let is_name = |text: &String| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b));
+        let known = [("git_sha", &self.inputs.commit), ("git_ref", &self.inputs.git_reference)];
+        let takes =
+            |name| recipe.scheme().is_some() && recipe.variables.get(name).is_some_and(Value::is_string);
+        let known = known.into_iter().filter(|(name, _)| takes(*name)).filter_map(|(name, value)| {
+            let value = value.clone().filter(is_name)?;
+            Some((name.to_owned(), Value::from(value)))
+        });
+        known.chain(self.options.variables.clone()).collect()
+    }
+
     async fn folder(&self, mode: Mode, base_image: &str) -> Result<BuildFolder> {
         let options = self.options;
-        let dockerfile = options.recipe.render(&options.render_input(mode, base_image))?;
+        let variables = self.variables();
+        let input = options.render_input(mode, base_image);
+        let dockerfile = options.recipe.render(&RenderInput { variables: &variables, ..input })?;
         let (recipe, settings) = (options.recipe.clone(), options.context.clone());
         let target = options.target.unwrap_or(Target::Binary);
         if recipe.scheme().is_some() && !target.needs_sources() {

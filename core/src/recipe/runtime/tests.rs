@@ -291,12 +291,18 @@ async fn agent_server_gets_all_its_tags_and_asks_nothing() {
         ..RuntimeOptions::new(recipe)
     };
     let host = Host {
-        environment: [("GITHUB_SHA".to_owned(), "abc1234567890".to_owned())].into(),
+        environment: [("GITHUB_SHA", "abc1234567890"), ("GITHUB_REF", "x\nRUN id")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
         ..platform.host()
     };
     let report =
         build_runtime(&pipeline(&[&backend], &host), &options, &host, &Job::silent()).await.expect("built");
-    assert_eq!(tags(&backend.built().tags), ["abc1234-debian_tag_11-base-image"]);
+    assert!(tags(&backend.built().tags).contains(&"abc1234-debian_tag_11-base-image"));
+    // The image says where it comes from; what is no name of a commit or branch does not get into its Dockerfile.
+    let dockerfile = String::from_utf8_lossy(&backend.built().dockerfile.content).into_owned();
+    assert!(dockerfile.contains("\nENV OPENHANDS_BUILD_GIT_SHA=abc1234567890\n"), "{dockerfile}");
+    assert!(!dockerfile.contains("GIT_REF") && !dockerfile.contains("RUN id"), "{dockerfile}");
     assert_eq!(report.result.tag(), Some("abc1234-debian_tag_11-base-image"));
     assert_eq!(backend.asked(), ["11 StoreThenRegistry"]);
 }
