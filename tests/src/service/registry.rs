@@ -115,9 +115,8 @@ pub(super) fn has_image(reference: &str) -> bool {
     let kinds = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                  application/vnd.docker.distribution.manifest.v2+json";
     let request = format!("HEAD /v2/{repository}/manifests/{tag} HTTP/1.0\r\nAccept: {kinds}\r\n\r\n");
-    TcpStream::connect(address).is_ok_and(|stream| {
-        stream.set_read_timeout(Some(ANSWER_WITHIN)).is_ok() && gets_ok(stream, &request)
-    })
+    TcpStream::connect(address)
+        .is_ok_and(|stream| stream.set_read_timeout(Some(ANSWER_WITHIN)).is_ok() && gets_ok(stream, &request))
 }
 
 fn config_text(options: &RegistryOptions<'_>, storage: &Path, address: &str, accounts: &str) -> String {
