@@ -67,13 +67,17 @@ class Proxy:
 class Sources:
     """A package, called as the recipe has it, with its lock files, and what windlass does with it."""
 
-    def __init__(self, bench, registry="127.0.0.1:5000"):
+    def __init__(self, bench, registry="127.0.0.1:5000", excluded=True):
         self.bench, self.registry, self.root = bench, registry, f"{bench.scratch}/runtime"
         self.package = f"{self.root}/openhands"
         shutil.rmtree(self.root, ignore_errors=True)
         os.makedirs(self.root)
         images.quietly("cp", "-a", bench.input("w1"), self.package)
         images.quietly("find", self.package, "-type", "l", "-delete")
+        if not excluded:
+            # What the ignore file of w1 names; a recipe has rules of its own.
+            named = ["-name", "node_modules", "-o", "-name", "__pycache__", "-o", "-name", "*.log", "!", "-name", "keep.log"]
+            images.quietly("find", self.package, "(", *named, ")", "-prune", "-exec", "rm", "-rf", "{}", "+")
         for name, content in (("pyproject.toml", f'[tool.poetry]\nname = "bench"\nversion = "{VERSION}"\n'), ("poetry.lock", "# lock\n")):
             workloads.put(f"{self.root}/{name}", content.encode())
         self.change()
@@ -138,7 +142,7 @@ def bench_plan(bench):
 
 def bench_lock(bench):
     """Same dependencies, new sources: one layer upon an image that is only in the registry."""
-    sources = Sources(bench, os.environ[images.REGISTRY])
+    sources = Sources(bench, os.environ[images.REGISTRY], excluded=False)
     tags = sources.tags()
     sources.push(tags["lock"], f"FROM {sources.registry}/{BASE}\n")
     folder = f"{bench.scratch}/folder"

@@ -11,15 +11,15 @@ mod decide;
 mod definition;
 #[cfg(test)]
 mod fake;
+mod fill;
 mod generate;
 mod git;
 mod inputs;
 mod names;
-mod fill;
 pub mod openhands;
 mod options;
-mod prepare;
 mod owned_folder;
+mod prepare;
 mod read;
 mod reader;
 mod recipes;
@@ -29,14 +29,12 @@ mod short_hash;
 mod tree_hash;
 
 pub use build_folder::{AddedLines, BuildFolder};
+pub use decide::{Answer, Decision, Existence, Inquiry, Question, decide};
 pub use definition::{
     ConfigFile, HashTags, HashedTags, LockFile, Mode, Recipe, RenderInput, Scheme, SourceTree, TagValues,
     Tags, Template,
 };
-pub use decide::{Answer, Decision, Existence, Inquiry, Question, decide};
-pub use generate::{
-    DEFAULT_OUTPUT_DIR, GenerateOptions, GeneratedContext, Generation, TARGETS, size_text,
-};
+pub use generate::{DEFAULT_OUTPUT_DIR, GenerateOptions, GeneratedContext, Generation, TARGETS, size_text};
 pub use git::{Checkout, checkout};
 pub use names::{RepositoryFrom, RuntimeNames, RuntimeTags, runtime_names};
 pub use options::RuntimeOptions;
