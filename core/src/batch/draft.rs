@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::fields::Fields;
+use super::fields::{Fields, refuse_doubles};
 use super::located::{Field, Raw};
 use super::problems::Problems;
 
@@ -61,6 +61,10 @@ impl Draft {
     /// Reads the keys of an image of our own lists. Of `defaults` counts what the image does not say;
     /// tables are merged.
     pub(super) fn read(line: usize, defaults: &[Field], own: Vec<Field>, problems: &mut Problems) -> Self {
+        refuse_doubles(&own, problems);
+        if let (Some(base), true) = (find(&own, "base"), says(&own, "base-image")) {
+            problems.add(base.line, "`base-image` and `base` say the same: give one of them");
+        }
         let is_recipe = says(&own, "recipe") || (says(defaults, "recipe") && !says(&own, "dockerfile"));
         let fits = |field: &&Field| match is_recipe {
             true => OF_DOCKERFILES.iter().all(|(key, _)| !is(field, key)),
@@ -104,18 +108,22 @@ impl Draft {
 }
 
 fn is(field: &Field, key: &str) -> bool {
-    field.name.replace('_', "-") == key
+    field.key() == key
+}
+
+fn find<'a>(fields: &'a [Field], key: &str) -> Option<&'a Field> {
+    fields.iter().find(|field| is(field, key))
 }
 
 fn says(fields: &[Field], key: &str) -> bool {
-    fields.iter().any(|field| is(field, key))
+    find(fields, key).is_some()
 }
 
 /// Lays the keys of an image over the defaults.
 fn merge<'a>(defaults: impl Iterator<Item = &'a Field>, own: Vec<Field>) -> Vec<Field> {
     let mut merged: Vec<Field> = defaults.cloned().collect();
     for field in own {
-        let key = field.name.replace('_', "-");
+        let key = field.key();
         // Both are the base image.
         let known = merged.iter().position(|known| {
             is(known, &key) || (key.starts_with("base") && (is(known, "base") || is(known, "base-image")))

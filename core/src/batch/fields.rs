@@ -22,7 +22,7 @@ impl<'a> Fields<'a> {
         fields: impl IntoIterator<Item = Field>,
         problems: &'a mut Problems,
     ) -> Self {
-        let named = fields.into_iter().map(|field| (field.name.replace('_', "-"), field));
+        let named = fields.into_iter().map(|field| (field.key(), field));
         Self { what, fields: named.collect(), known: Vec::new(), problems }
     }
 
@@ -161,11 +161,29 @@ impl<'a> Fields<'a> {
     pub(super) fn finish(self) {
         for field in self.fields.values() {
             let mut text = format!("unknown key `{}` of {}", field.name, self.what);
-            match nearest(&field.name.replace('_', "-"), self.known.iter().copied()) {
+            match nearest(&field.key(), self.known.iter().copied()) {
                 Some(name) => text += &format!("; did you mean `{name}`?"),
                 None => text += &format!("; its keys: {}", self.known.join(", ")),
             }
             self.problems.add(field.line, text);
+        }
+    }
+}
+
+/// Says which keys are there twice, in one spelling or two: `no_cache` beside `no-cache`.
+pub(super) fn refuse_doubles(fields: &[Field], problems: &mut Problems) {
+    let mut known: BTreeMap<String, &Field> = BTreeMap::new();
+    for field in fields {
+        match known.get(&field.key()) {
+            None => drop(known.insert(field.key(), field)),
+            Some(first) if first.name == field.name => {
+                let text = format!("`{}` is in line {} already", field.name, first.line);
+                problems.add(field.line, text);
+            }
+            Some(first) => {
+                let text = format!("`{}` and `{}` say the same: give one of them", first.name, field.name);
+                problems.add(field.line, text);
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use toml::de::DeTable;
 use super::bake;
 use super::draft::Draft;
 use super::entry::Entry;
+use super::fields::refuse_doubles;
 use super::loader::{Loader, Paths};
 use super::located::{Field, Lines, Located, Raw, fields_of_toml};
 use super::problems::Problems;
@@ -146,6 +147,7 @@ fn toml_list(text: &str, problems: &mut Problems) -> Vec<Draft> {
         }
         None => Vec::new(),
     };
+    refuse_doubles(&defaults, problems);
     drafts(&defaults, items, problems)
 }
 
@@ -167,7 +169,10 @@ fn json_lines(text: &str, problems: &mut Problems) -> Vec<Draft> {
         match &item.value {
             Raw::Table(fields) if matches!(&fields[..], [field] if field.name == "defaults") => {
                 match &fields[0].value.value {
-                    Raw::Table(inner) => defaults = inner.clone(),
+                    Raw::Table(inner) => {
+                        refuse_doubles(inner, problems);
+                        defaults = inner.clone();
+                    }
                     _ => problems.add(number, "`defaults` must be a table"),
                 }
             }
@@ -275,6 +280,21 @@ mod tests {
         // A Dockerfile beside the list stands before one in the context.
         assert_eq!(second.made_by(), "lists/other.Dockerfile");
         assert_ne!(first.hash, second.hash);
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_refused() {
+        let list = "no_cache = true\nno-cache = false\n\
+                    [[image]]\ntags = [\"r/a:1\"]\nbuild_args = { A = \"1\" }\nbuild-args = { A = \"2\" }\n\
+                    [[image]]\ntags = [\"r/a:2\"]\nbase = \"debian:11\"\nbase-image = \"debian:12\"\n";
+        let error = read(&[("l.toml", list), ("Dockerfile", DOCKERFILE)], "l.toml").expect_err("doubles");
+        for words in [
+            "l.toml:2: `no_cache` and `no-cache` say the same",
+            "l.toml:6: `build_args` and `build-args` say the same",
+            "l.toml:9: `base-image` and `base` say the same",
+        ] {
+            assert!(error.details()[0].1.contains(words), "{error:?}");
+        }
     }
 
     #[test]

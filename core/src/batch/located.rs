@@ -33,6 +33,13 @@ pub(super) struct Field {
     pub(super) value: Located,
 }
 
+impl Field {
+    /// The name as keys are compared: `_` is as good as `-`.
+    pub(super) fn key(&self) -> String {
+        self.name.replace('_', "-")
+    }
+}
+
 /// Finds the lines of places in a text.
 pub(super) struct Lines {
     ends: Vec<usize>,

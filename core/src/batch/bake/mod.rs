@@ -7,16 +7,19 @@ mod evaluate;
 mod functions;
 mod parse;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evaluate::Scope;
 use parse::{Block, File};
 
-use super::draft::Draft;
-use super::fields::Fields;
+use super::draft::{Draft, Text};
+use super::fields::{Fields, refuse_doubles};
 use super::located::{Field, Raw};
 use super::problems::Problems;
 use crate::error::nearest;
+
+/// More targets or groups that lead to one another are a mistake.
+const LIMIT_DEPTH: usize = 100;
 
 /// What is built where nothing is named.
 const DEFAULT: &str = "default";
@@ -60,14 +63,15 @@ pub(super) fn read(
                 problems.add(inner.line, text);
             }
             let fields = block.attributes.iter().filter_map(|attribute| scope.field(attribute, problems));
-            let fields = fields.collect();
+            let fields: Vec<Field> = fields.collect();
+            refuse_doubles(&fields, problems);
             targets.insert(block.label.clone(), Evaluated { line: block.line, fields });
         }
         targets
     };
     let (targets, groups) = (evaluated(&file.targets), evaluated(&file.groups));
     let groups = groups.into_iter().map(|(name, group)| (name, group_members(group, problems))).collect();
-    let mut bake = Bake { targets, groups, problems };
+    let mut bake = Bake { targets, groups, inherited: BTreeMap::new(), problems };
     let names = bake.chosen(only);
     names.iter().filter_map(|name| bake.draft(name)).collect()
 }
@@ -88,16 +92,28 @@ fn group_members(group: Evaluated, problems: &mut Problems) -> Vec<(usize, Strin
     members
 }
 
+/// What is built.
+#[derive(Default)]
+struct Chosen {
+    /// The targets, in order.
+    names: Vec<String>,
+    targets: BTreeSet<String>,
+    /// The groups whose members are among them.
+    groups: BTreeSet<String>,
+}
+
 struct Bake<'a> {
     targets: BTreeMap<String, Evaluated>,
     groups: BTreeMap<String, Vec<(usize, String)>>,
+    /// The targets whose attributes are known. Many may inherit from one, by many ways.
+    inherited: BTreeMap<String, Vec<Field>>,
     problems: &'a mut Problems,
 }
 
 impl Bake<'_> {
     /// The targets that are wanted, in order, each once.
     fn chosen(&mut self, only: &[String]) -> Vec<String> {
-        let mut names = Vec::new();
+        let mut found = Chosen::default();
         if only.is_empty() {
             if !self.targets.contains_key(DEFAULT) && !self.groups.contains_key(DEFAULT) {
                 let known: Vec<&str> = self.names().collect();
@@ -106,14 +122,14 @@ impl Bake<'_> {
                     known.join(", ")
                 );
                 self.problems.add(1, text);
-                return names;
+                return found.names;
             }
-            self.expand(1, DEFAULT, &mut Vec::new(), &mut names);
+            self.expand(1, DEFAULT, &mut Vec::new(), &mut found);
         }
         for name in only {
-            self.expand(1, name, &mut Vec::new(), &mut names);
+            self.expand(1, name, &mut Vec::new(), &mut found);
         }
-        names
+        found.names
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
@@ -121,16 +137,19 @@ impl Bake<'_> {
     }
 
     /// Adds a target, or what is in a group. A group stands before a target of its name.
-    fn expand(&mut self, line: usize, name: &str, within: &mut Vec<String>, names: &mut Vec<String>) {
+    fn expand(&mut self, line: usize, name: &str, within: &mut Vec<String>, found: &mut Chosen) {
         if within.iter().any(|outer| outer == name) {
             // A group `default` may hold the target `default`.
             if !self.targets.contains_key(name) {
                 return self.problems.add(line, format!("the group `{name}` is in itself"));
             }
         } else if let Some(members) = self.groups.get(name).cloned() {
+            if !found.groups.insert(name.to_owned()) || self.is_too_deep(line, name, within) {
+                return;
+            }
             within.push(name.to_owned());
             for (line, member) in members {
-                self.expand(line, &member, within, names);
+                self.expand(line, &member, within, found);
             }
             within.pop();
             return;
@@ -142,13 +161,26 @@ impl Bake<'_> {
             }
             return self.problems.add(line, text);
         }
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
+        if found.targets.insert(name.to_owned()) {
+            found.names.push(name.to_owned());
         }
+    }
+
+    /// Whether a group or target is within so many others that nobody can have meant it.
+    fn is_too_deep(&mut self, line: usize, name: &str, within: &[String]) -> bool {
+        let is_too_deep = within.len() > LIMIT_DEPTH;
+        if is_too_deep {
+            let text = format!("`{name}` is reached through more than {LIMIT_DEPTH} others");
+            self.problems.add(line, text);
+        }
+        is_too_deep
     }
 
     /// The attributes of a target over those of the targets that it inherits from.
     fn inherited(&mut self, name: &str, within: &mut Vec<String>) -> Vec<Field> {
+        if let Some(known) = self.inherited.get(name) {
+            return known.clone();
+        }
         let Some(target) = self.targets.get(name).cloned() else { return Vec::new() };
         within.push(name.to_owned());
         let mut merged = Vec::new();
@@ -164,7 +196,7 @@ impl Bake<'_> {
                         text += &format!("; did you mean `{near}`?");
                     }
                     self.problems.add(line, text);
-                } else {
+                } else if !self.is_too_deep(line, &parent, within) {
                     let above = self.inherited(&parent, within);
                     merge(&mut merged, above);
                 }
@@ -172,17 +204,19 @@ impl Bake<'_> {
         }
         within.pop();
         merge(&mut merged, target.fields.into_iter().filter(|field| field.name != "inherits"));
+        self.inherited.insert(name.to_owned(), merged.clone());
         merged
     }
 
     fn draft(&mut self, name: &str) -> Option<Draft> {
         let line = self.targets.get(name)?.line;
-        let attributes = self.inherited(name, &mut Vec::new());
+        let mut attributes = self.inherited(name, &mut Vec::new());
+        attributes.iter_mut().for_each(drop_empty);
         let mut fields = Fields::new("a target", attributes, self.problems);
         fields.text("description");
         let mut engine_options = Vec::new();
         for (key, option) in ENGINE_OPTIONS {
-            let values = fields.specifications(key).unwrap_or_default();
+            let values = distinct(fields.specifications(key).unwrap_or_default());
             engine_options.extend(values.into_iter().map(|value| (option, value)));
         }
         for (key, option) in [("network", "--network"), ("shm-size", "--shm-size")] {
@@ -197,17 +231,17 @@ impl Bake<'_> {
         let draft = Draft {
             line,
             name: Some((line, name.to_owned())),
-            tags: fields.texts("tags").unwrap_or_default(),
+            tags: distinct(fields.texts("tags").unwrap_or_default()),
             target: fields.text("target"),
-            platforms: fields.texts("platforms").unwrap_or_default(),
+            platforms: distinct(fields.texts("platforms").unwrap_or_default()),
             build_args: fields.pairs("args").unwrap_or_default(),
             labels: fields.pairs("labels").unwrap_or_default(),
-            annotations: fields.texts("annotations").unwrap_or_default(),
+            annotations: distinct(fields.texts("annotations").unwrap_or_default()),
             context: fields.text("context"),
             dockerfile: fields.text("dockerfile"),
             inline: fields.text("dockerfile-inline"),
             contexts: fields.pairs("contexts").unwrap_or_default(),
-            outputs: fields.specifications("output"),
+            outputs: fields.specifications("output").map(distinct),
             no_cache: fields.flag("no-cache").unwrap_or(false),
             pull: fields.flag("pull").unwrap_or(false),
             engine_options,
@@ -221,7 +255,8 @@ impl Bake<'_> {
 /// Lays attributes over others.
 fn merge(below: &mut Vec<Field>, above: impl IntoIterator<Item = Field>) {
     for mut field in above {
-        if let Some(place) = below.iter().position(|known| known.name == field.name) {
+        let is_growing = GROWING.contains(&field.key().as_str());
+        if let Some(place) = below.iter().position(|known| known.key() == field.key()) {
             let old = below.remove(place);
             match (old.value.value, &mut field.value.value) {
                 (Raw::Table(old), Raw::Table(new)) => {
@@ -229,7 +264,9 @@ fn merge(below: &mut Vec<Field>, above: impl IntoIterator<Item = Field>) {
                     let missing: Vec<Field> = missing.collect();
                     new.splice(0..0, missing);
                 }
-                (Raw::List(old), Raw::List(new)) if GROWING.contains(&field.name.as_str()) => {
+                (Raw::List(old), Raw::List(new)) if is_growing => {
+                    // What came by two ways is there once, or a list would double with every target.
+                    new.retain(|item| !old.contains(item));
                     new.splice(0..0, old);
                 }
                 _ => {}
@@ -237,6 +274,23 @@ fn merge(below: &mut Vec<Field>, above: impl IntoIterator<Item = Field>) {
         }
         below.push(field);
     }
+}
+
+/// Takes out the empty texts of a list, and the empty contexts: what a condition leaves where it does not hold.
+fn drop_empty(field: &mut Field) {
+    let is_empty = |value: &Raw| matches!(value, Raw::Text(text) if text.is_empty());
+    let key = field.key();
+    match &mut field.value.value {
+        Raw::List(items) => items.retain(|item| !is_empty(&item.value)),
+        Raw::Table(fields) if key == "contexts" => fields.retain(|field| !is_empty(&field.value.value)),
+        _ => {}
+    }
+}
+
+/// Each once, where it is first.
+fn distinct(texts: Vec<Text>) -> Vec<Text> {
+    let mut known = BTreeSet::new();
+    texts.into_iter().filter(|(_, text)| known.insert(text.clone())).collect()
 }
 
 #[cfg(test)]

@@ -65,6 +65,12 @@ impl File {
                 }),
                 Structure::Block(block) => {
                     let read = read_block(block, &lines);
+                    if let [_, second, ..] = &block.labels[..] {
+                        let (kind, second) = (&block.ident, second.as_str());
+                        let text = format!("a {} has one name: there is a second, `{second}`", kind.as_str());
+                        problems.add(read.line, text);
+                        continue;
+                    }
                     file.add(block.ident.as_str(), read, problems);
                 }
             }

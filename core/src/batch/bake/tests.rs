@@ -69,9 +69,59 @@ fn hcl_becomes_images() {
 fn the_environment_sets_variables_in_their_type() {
     let set = [("TAG", "t"), ("LATEST", "false"), ("REGISTRY", "r.io"), ("prefix", "no")];
     let found = drafts(HCL, &set, &["app"]).expect("valid");
-    assert_eq!(tags(&found), ["r.io/team/app:t", ""]);
+    assert_eq!(tags(&found), ["r.io/team/app:t"]);
     let errors = drafts(HCL, &[("LATEST", "perhaps")], &[]).expect_err("no flag");
     assert!(errors.contains("f:5: the environment has `perhaps` for the variable `LATEST`"), "{errors}");
+}
+
+#[test]
+fn what_is_reached_by_many_ways_is_read_once() {
+    let mut text =
+        String::from("target \"t0\" { cache-from = [\"a\"] }\ngroup \"g0\" { targets = [\"t40\"] }\n");
+    for n in 1..=40 {
+        let below = n - 1;
+        text += &format!(
+            "target \"t{n}\" {{ inherits = [\"t{below}\", \"t{below}\"] }}\n\
+             group \"g{n}\" {{ targets = [\"g{below}\", \"g{below}\"] }}\n"
+        );
+    }
+    let found = drafts(&text, &[], &["g40"]).expect("valid");
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].engine_options, [("--cache-from", (1, "a".to_owned()))]);
+}
+
+#[test]
+fn a_chain_that_is_too_long_is_refused() {
+    let chain = |length: usize| {
+        let links = (1..=length).map(|n| format!("target \"t{n}\" {{ inherits = [\"t{}\"] }}\n", n - 1));
+        format!("target \"t0\" {{}}\n{}", links.collect::<String>())
+    };
+    assert_eq!(drafts(&chain(100), &[], &["t100"]).expect("valid").len(), 1);
+    let errors = drafts(&chain(20_000), &[], &["t20000"]).expect_err("too long");
+    assert!(errors.contains("`t19899` is reached through more than 100 others"), "{errors}");
+}
+
+#[test]
+fn empty_texts_and_repeats_are_left_out() {
+    let text = r#"
+target "a" {
+  tags = ["r/a:1", "", "r/a:1", "r/a:2"]
+  platforms = ["", "linux/amd64", "linux/amd64"]
+  output = ["type=image", "", { type = "image" }]
+  cache-from = [""]
+  contexts = { x = "", y = "docker-image://b" }
+}"#;
+    let found = drafts(text, &[], &["a"]).expect("valid");
+    assert_eq!(tags(&found), ["r/a:1", "r/a:2"]);
+    assert_eq!((found[0].platforms.len(), found[0].engine_options.len()), (1, 0));
+    assert_eq!(found[0].outputs, Some(vec![(5, "type=image".to_owned())]));
+    assert_eq!(found[0].contexts.keys().collect::<Vec<_>>(), ["y"]);
+}
+
+#[test]
+fn a_key_in_another_spelling_is_the_same_key() {
+    let text = "target \"a\" { no-cache = true }\ntarget \"b\" {\n inherits = [\"a\"]\n no_cache = false\n}";
+    assert!(!drafts(text, &[], &["b"]).expect("valid")[0].no_cache);
 }
 
 #[test]
@@ -123,6 +173,12 @@ fn what_is_not_supported_is_named_with_its_line() {
         ("target \"a\" {\n tags = 3\n}", "f:2: `tags` must be a list of texts"),
         ("target \"a\" {\n tags = [\n", "f:"),
         ("target \"a\" {\n x {}\n}", "f:2: unknown block `x` of `a`"),
+        ("target \"a\" \"b\" {}", "f:1: a target has one name: there is a second, `b`"),
+        (
+            "target \"a\" {\n no_cache = true\n no-cache = false\n}",
+            "f:3: `no_cache` and `no-cache` say the same",
+        ),
+        ("{\"target\": {\"a\": {\n\"pull\": true,\n\"pull\": false}}}", "f:"),
         (
             "variable \"V\" {\n default = 1\n validation {\n condition = V > 1\n error_message = \"too small\"\n }\n}\ntarget \"a\" {}",
             "f:3: the variable `V`: too small",
