@@ -69,9 +69,10 @@ impl Counts {
         Some(match event {
             BatchEvent::Began { total, finished_before } => {
                 self.begin(*total, *finished_before);
+                let images = if *total == 1 { "image" } else { "images" };
                 match finished_before {
-                    0 => format!("{total} images"),
-                    before => format!("{total} images, {before} finished by an earlier run"),
+                    0 => format!("{total} {images}"),
+                    before => format!("{total} {images}, {before} finished by an earlier run"),
                 }
             }
             BatchEvent::Finished { record } => {
