@@ -13,6 +13,9 @@ use crate::pipeline::{Pipeline, PipelineOptions, Reuse};
 use crate::recipe::build_runtime;
 use crate::reference::Reference;
 
+/// So many tags of an image are asked for together.
+const AT_ONCE: usize = 8;
+
 /// What became of an image that did not fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Built {
@@ -29,11 +32,12 @@ pub struct Built {
 /// Makes the images of a list.
 #[async_trait]
 pub trait ImageBuilder: Send + Sync {
-    /// Builds an image, or finds out that it need not be.
+    /// Builds an image, or finds out that it need not be. `begun_before` says that an earlier attempt may have
+    /// left some of its tags: they are no reason then to leave out the others.
     ///
     /// # Errors
     /// Those of the build.
-    async fn build(&self, entry: &Entry, job: &Job) -> Result<Built>;
+    async fn build(&self, entry: &Entry, begun_before: bool, job: &Job) -> Result<Built>;
 }
 
 /// Makes images through a pipeline.
@@ -49,11 +53,11 @@ pub struct PipelineBuilder {
 
 #[async_trait]
 impl ImageBuilder for PipelineBuilder {
-    async fn build(&self, entry: &Entry, job: &Job) -> Result<Built> {
+    async fn build(&self, entry: &Entry, begun_before: bool, job: &Job) -> Result<Built> {
         match &entry.work {
             Work::Dockerfile(request) => {
                 if !self.force
-                    && let Some(found) = self.find(entry, job).await?
+                    && let Some(found) = self.find(entry, begun_before, job).await?
                 {
                     return Ok(found);
                 }
@@ -88,24 +92,42 @@ impl ImageBuilder for PipelineBuilder {
 
 impl PipelineBuilder {
     /// Looks for the tags of an image that is to be pushed: one of them in the registry is enough, as the scripts have
-    /// it that lists like these come from.
-    async fn find(&self, entry: &Entry, job: &Job) -> Result<Option<Built>> {
+    /// it that lists like these come from. One that was begun before is there when all of them are, and are the
+    /// same image: the one may be all that was pushed of it.
+    async fn find(&self, entry: &Entry, begun_before: bool, job: &Job) -> Result<Option<Built>> {
         if !entry.pushes() || entry.tags.is_empty() {
             return Ok(None);
         }
         let look = |backend: Arc<dyn Backend>| async move {
-            for tag in &entry.tags {
-                if let Some(found) = job.run(backend.find(tag, FindScope::Registry, job)).await? {
-                    return Ok(Some(Built {
-                        tags: entry.tags.clone(),
-                        digest: found.digest,
-                        backend: backend.name().to_owned(),
-                        found: true,
-                    }));
-                }
+            let mut there = Vec::new();
+            for tags in entry.tags.chunks(AT_ONCE) {
+                let questions = tags.iter().map(|tag| backend.find(tag, FindScope::Registry, job));
+                let answers = job.run(futures_util::future::try_join_all(questions)).await?;
+                there.extend(tags.iter().zip(answers).filter_map(|(tag, found)| Some((tag.clone(), found?))));
             }
-            Ok(None)
+            Ok((there, backend.name().to_owned()))
         };
-        self.pipeline.first_available(job, look).await.map(|(found, _)| found)
+        let ((there, backend), _) = self.pipeline.first_available(job, look).await?;
+        let Some((first, found)) = there.first() else { return Ok(None) };
+        let missing: Vec<String> = entry
+            .tags
+            .iter()
+            .filter(|tag| there.iter().all(|(known, _)| known != *tag))
+            .map(|tag| format!("`{}`", tag.familiar()))
+            .collect();
+        let is_one = there.iter().all(|(_, other)| other.digest == found.digest);
+        if begun_before && !(missing.is_empty() && is_one) {
+            return Ok(None);
+        }
+        if !missing.is_empty() {
+            let (first, missing) = (first.familiar(), missing.join(", "));
+            job.events.warn(format!("`{first}` exists, so nothing is built: there is no {missing}"));
+        }
+        let digest = found.digest;
+        let tags = there.into_iter().map(|(tag, _)| tag).collect();
+        Ok(Some(Built { tags, digest, backend, found: true }))
     }
 }
+
+#[cfg(test)]
+mod tests;

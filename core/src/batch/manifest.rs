@@ -78,6 +78,7 @@ pub struct Manifest {
     file: Mutex<File>,
     /// The last record of each entry of earlier runs, by the hash of the entry.
     known: HashMap<String, Record>,
+    resumes: bool,
 }
 
 impl Manifest {
@@ -106,7 +107,12 @@ impl Manifest {
         File::open(directory)
             .and_then(|directory| directory.sync_all())
             .or_error(ErrorKind::LocalIo, failed)?;
-        Ok(Self { path, file: Mutex::new(file), known })
+        Ok(Self { path, file: Mutex::new(file), known, resumes: resume })
+    }
+
+    /// Whether it goes on where an earlier run ended.
+    pub fn resumes(&self) -> bool {
+        self.resumes
     }
 
     /// The hashes of the entries that need no more work, by the manifest of a directory; none if there is no

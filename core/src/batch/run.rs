@@ -228,10 +228,16 @@ impl Shared {
         let started_at = Timestamp::now();
         let listener = Arc::new(OneImage { name: entry.name.clone(), sink: self.sink.clone() });
         let directory = self.options.report.join("logs").join(&entry.name);
-        let log = job.blocking(move |_| ImageLog::create(&directory, started_at, listener)).await?;
+        let resumes = self.manifest.resumes();
+        let begin = move |_: &Job| {
+            // Nobody knows how far the run came that left a log and no record.
+            let begun_before = resumes && directory.exists();
+            Ok((ImageLog::create(&directory, started_at, listener)?, begun_before))
+        };
+        let (log, begun_before) = job.blocking(begin).await?;
         let log = Arc::new(log);
         let job = Job { events: Events::new(log.clone()), ..job.clone() };
-        let (result, attempts) = self.attempts(entry, &log, &job).await;
+        let (result, attempts) = self.attempts(entry, begun_before, &log, &job).await;
         if result.is_err() && job.cancel.is_cancelled() {
             log.say("stopped");
             log.flush();
@@ -252,10 +258,16 @@ impl Shared {
         Ok(Some(record))
     }
 
-    async fn attempts(&self, entry: &Entry, log: &ImageLog, job: &Job) -> (Result<Built>, u32) {
+    async fn attempts(
+        &self,
+        entry: &Entry,
+        begun_before: bool,
+        log: &ImageLog,
+        job: &Job,
+    ) -> (Result<Built>, u32) {
         let mut attempt = 1;
         loop {
-            let (result, may_pass) = self.attempt(entry, job).await;
+            let (result, may_pass) = self.attempt(entry, begun_before || attempt > 1, job).await;
             let error = match result {
                 Err(error) if may_pass && attempt <= self.options.retries && job.check().is_ok() => error,
                 result => return (result, attempt),
@@ -278,10 +290,10 @@ impl Shared {
     }
 
     /// Tries once; says too whether another try may help.
-    async fn attempt(&self, entry: &Entry, job: &Job) -> (Result<Built>, bool) {
+    async fn attempt(&self, entry: &Entry, begun_before: bool, job: &Job) -> (Result<Built>, bool) {
         let limit = self.options.limit;
         let job = Job { limit: limit.or(job.limit), ..job.child() };
-        let mut work = std::pin::pin!(self.builder.build(entry, &job));
+        let mut work = std::pin::pin!(self.builder.build(entry, begun_before, &job));
         let result = match limit {
             None => work.await,
             Some(limit) => match tokio::time::timeout(limit, &mut work).await {

@@ -17,30 +17,30 @@ use crate::request::{BuildRequest, BuiltImage};
 
 /// Finds what it is told to, and remembers what it was asked and what it built.
 #[derive(Debug)]
-pub(super) struct Fake {
-    pub(super) name: &'static str,
-    pub(super) capabilities: Capabilities,
+pub(crate) struct Fake {
+    pub(crate) name: &'static str,
+    pub(crate) capabilities: Capabilities,
     /// The check says that builds work.
-    pub(super) well: bool,
+    pub(crate) well: bool,
     /// Tags in its own store.
-    pub(super) store: Vec<String>,
+    pub(crate) store: Vec<String>,
     /// Tags in the registry.
-    pub(super) registry: Vec<String>,
+    pub(crate) registry: Vec<String>,
     /// Tags that cannot be asked for, and how that fails.
-    pub(super) failures: BTreeMap<String, ErrorKind>,
+    pub(crate) failures: BTreeMap<String, ErrorKind>,
     /// Answers only when as many have asked.
-    pub(super) together: Option<Barrier>,
+    pub(crate) together: Option<Barrier>,
     /// A file that somebody changes while `build` is at work.
-    pub(super) changes: Option<std::path::PathBuf>,
+    pub(crate) changes: Option<std::path::PathBuf>,
     /// A file that somebody changes while `find` is at work.
-    pub(super) changes_early: Option<std::path::PathBuf>,
-    pub(super) asked: Mutex<Vec<String>>,
-    pub(super) built: Mutex<Vec<BuildRequest>>,
+    pub(crate) changes_early: Option<std::path::PathBuf>,
+    pub(crate) asked: Mutex<Vec<String>>,
+    pub(crate) built: Mutex<Vec<BuildRequest>>,
 }
 
 impl Fake {
     /// One that can do everything, in whose store these tags are.
-    pub(super) fn with(tags: &[&str]) -> Self {
+    pub(crate) fn with(tags: &[&str]) -> Self {
         Self {
             name: "fake",
             capabilities: Capabilities::of(Feature::ALL.iter().copied()),
@@ -57,20 +57,20 @@ impl Fake {
     }
 
     /// The questions so far, sorted: they come all at once.
-    pub(super) fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         let mut asked = self.asked.lock().expect("no test panics while it holds this").clone();
         asked.sort();
         asked
     }
 
     /// The only build.
-    pub(super) fn built(&self) -> BuildRequest {
+    pub(crate) fn built(&self) -> BuildRequest {
         let built = self.built.lock().expect("no test panics while it holds this");
         assert_eq!(built.len(), 1, "{built:?}");
         built[0].clone()
     }
 
-    pub(super) fn has_built(&self) -> bool {
+    pub(crate) fn has_built(&self) -> bool {
         !self.built.lock().expect("no test panics while it holds this").is_empty()
     }
 }

@@ -10,7 +10,7 @@ mod check;
 mod decide;
 mod definition;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod fill;
 mod generate;
 mod git;

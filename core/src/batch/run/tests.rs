@@ -17,6 +17,8 @@ struct Fake {
     answer: Box<Answer>,
     attempts: Mutex<HashMap<String, u32>>,
     order: Mutex<Vec<String>>,
+    /// Those that it was told were begun before, and how often it was.
+    begun_before: Mutex<Vec<String>>,
     running: AtomicUsize,
     most: AtomicUsize,
 }
@@ -27,6 +29,7 @@ impl Fake {
             answer: Box::new(answer),
             attempts: Mutex::default(),
             order: Mutex::default(),
+            begun_before: Mutex::default(),
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
         })
@@ -39,7 +42,10 @@ impl Fake {
 
 #[async_trait]
 impl ImageBuilder for Fake {
-    async fn build(&self, entry: &Entry, job: &Job) -> Result<Built> {
+    async fn build(&self, entry: &Entry, begun_before: bool, job: &Job) -> Result<Built> {
+        if begun_before {
+            self.begun_before.lock().expect("lock").push(entry.name.clone());
+        }
         self.order.lock().expect("lock").push(entry.name.clone());
         let attempt = {
             let mut attempts = self.attempts.lock().expect("lock");
@@ -208,6 +214,32 @@ async fn a_batch_that_is_resumed_repeats_only_what_is_not_finished() {
     let summary = rig.run(&list, &fake, true).await.expect("runs");
     assert_eq!((summary.built, summary.finished_before), (0, 3));
     assert_eq!(rig.records().len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_begun_before_is_known_as_that() {
+    let mut rig = Rig::new();
+    rig.options.concurrency = 1;
+    let cancel = rig.job.cancel.clone();
+    let fake = Fake::new(move |name, attempt| match (name, attempt) {
+        ("again", 1) => Err(busy()),
+        ("last", 1) => {
+            cancel.cancel();
+            Err(busy())
+        }
+        _ => Ok(false),
+    });
+    let begun_before = || std::mem::take(&mut *fake.begun_before.lock().expect("lock"));
+    let list = list(&["once", "again", "last", "new"]);
+    let summary = rig.run(&list, &fake, false).await.expect("runs");
+    assert_eq!((summary.built, summary.not_finished), (2, 2));
+    assert_eq!(begun_before(), ["again"]);
+    rig.job = Job::silent();
+    // A run of which nothing is known but its logs.
+    rig.run(&list, &fake, true).await.expect("runs");
+    assert_eq!(begun_before(), ["last"]);
+    rig.run(&list, &fake, false).await.expect("runs");
+    assert_eq!(begun_before(), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
