@@ -108,7 +108,7 @@ impl PipelineBuilder {
             Ok((there, backend.name().to_owned()))
         };
         let ((there, backend), _) = self.pipeline.first_available(job, look).await?;
-        let Some((first, found)) = there.first() else { return Ok(None) };
+        let Some((_, found)) = there.first() else { return Ok(None) };
         let missing: Vec<String> = entry
             .tags
             .iter()
@@ -120,8 +120,12 @@ impl PipelineBuilder {
             return Ok(None);
         }
         if !missing.is_empty() {
-            let (first, missing) = (first.familiar(), missing.join(", "));
-            job.events.warn(format!("`{first}` exists, so nothing is built: there is no {missing}"));
+            let (wanted, exist) = (entry.tags.len(), there.len());
+            let verb = if exist == 1 { "exists" } else { "exist" };
+            let missing = missing.join(", ");
+            job.events.warn(format!(
+                "of its {wanted} tags {exist} {verb}, so nothing is built: there is no {missing}"
+            ));
         }
         let digest = found.digest;
         let tags = there.into_iter().map(|(tag, _)| tag).collect();

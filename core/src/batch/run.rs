@@ -228,16 +228,10 @@ impl Shared {
         let started_at = Timestamp::now();
         let listener = Arc::new(OneImage { name: entry.name.clone(), sink: self.sink.clone() });
         let directory = self.options.report.join("logs").join(&entry.name);
-        let resumes = self.manifest.resumes();
-        let begin = move |_: &Job| {
-            // Nobody knows how far the run came that left a log and no record.
-            let begun_before = resumes && directory.exists();
-            Ok((ImageLog::create(&directory, started_at, listener)?, begun_before))
-        };
-        let (log, begun_before) = job.blocking(begin).await?;
+        let log = job.blocking(move |_| ImageLog::create(&directory, started_at, listener)).await?;
         let log = Arc::new(log);
         let job = Job { events: Events::new(log.clone()), ..job.clone() };
-        let (result, attempts) = self.attempts(entry, begun_before, &log, &job).await;
+        let (result, attempts) = self.attempts(entry, &log, &job).await;
         if result.is_err() && job.cancel.is_cancelled() {
             log.say("stopped");
             log.flush();
@@ -258,16 +252,12 @@ impl Shared {
         Ok(Some(record))
     }
 
-    async fn attempts(
-        &self,
-        entry: &Entry,
-        begun_before: bool,
-        log: &ImageLog,
-        job: &Job,
-    ) -> (Result<Built>, u32) {
+    async fn attempts(&self, entry: &Entry, log: &ImageLog, job: &Job) -> (Result<Built>, u32) {
+        // How far an earlier run came with an image that has no record is not known.
+        let resumes = self.manifest.resumes();
         let mut attempt = 1;
         loop {
-            let (result, may_pass) = self.attempt(entry, begun_before || attempt > 1, job).await;
+            let (result, may_pass) = self.attempt(entry, resumes || attempt > 1, job).await;
             let error = match result {
                 Err(error) if may_pass && attempt <= self.options.retries && job.check().is_ok() => error,
                 result => return (result, attempt),
