@@ -11,12 +11,13 @@ use super::list::List;
 use super::problems::Problems;
 use crate::backend::{Backend, CheckStatus, Job};
 use crate::backend_registry::Host;
-use crate::context::{Context, ContextPath};
+use crate::context::{Context, ContextPath, IgnoreRules};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::Pipeline;
-use crate::recipe::runtime_names;
+use crate::recipe::agent_server::Target;
+use crate::recipe::{HashRules, RuntimeOptions, runtime_names};
 use crate::reference::Reference;
-use crate::request::BuildRequest;
+use crate::request::{BuildRequest, NamedContext};
 
 /// Refuses a list whose Dockerfiles or options the backend cannot build, whose recipes miss something or give two
 /// images the same tag, and a report that would become part of an image. Asks nobody.
@@ -25,15 +26,15 @@ use crate::request::BuildRequest;
 /// `Unsupported`, with the backends that can; `InvalidInput` with all that is wrong with what recipes make, or
 /// for the place of the report.
 pub async fn check(list: &List, pipeline: &Pipeline, host: &Host, report: &Path, job: &Job) -> Result<()> {
-    check_recipes(list, host, job).await?;
+    check_recipes(list, host, report, job).await?;
     let mut looked_at = BTreeSet::new();
     for entry in &list.entries {
         // A recipe's Dockerfile is known when it is decided how much of another image is taken.
         let Work::Dockerfile(request) = &entry.work else { continue };
+        check_contexts(request, report)?;
         if !looked_at.insert(what_counts(request)) {
             continue;
         }
-        check_report(&request.context, report)?;
         let refuse = |backend: Arc<dyn Backend>| async move {
             pipeline.refuse_unsupported(backend.as_ref(), request, job).await
         };
@@ -60,7 +61,7 @@ pub async fn check_backend(pipeline: &Pipeline, job: &Job) -> Result<()> {
 }
 
 /// Finds out what can be known of the names of images that recipes make.
-async fn check_recipes(list: &List, host: &Host, job: &Job) -> Result<()> {
+async fn check_recipes(list: &List, host: &Host, report: &Path, job: &Job) -> Result<()> {
     let mut problems = Problems::of(&list.file);
     let mut looked_at = BTreeSet::new();
     let given =
@@ -75,6 +76,8 @@ async fn check_recipes(list: &List, host: &Host, job: &Job) -> Result<()> {
         if by_hashes && !looked_at.insert(format!("{same:?}")) {
             continue;
         }
+        // Before the sources are hashed: a report in them changes what they are.
+        check_sources(options, host, report)?;
         match runtime_names(options, None, host, job).await {
             Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
             Err(error) => problems.add_error(entry.line, &error),
@@ -102,18 +105,56 @@ fn what_counts(request: &BuildRequest) -> String {
     format!("{} {root:?} {:?} {options:?}", request.dockerfile.shown.display(), request.target)
 }
 
-/// Logs that are written into a context while it is built would be in the image, or fail the build.
-fn check_report(context: &Context, report: &Path) -> Result<()> {
-    let Some(root) = context.root().and_then(|root| root.canonicalize().ok()) else { return Ok(()) };
-    let report = resolved(report);
-    let inside = report.strip_prefix(&root).ok().map(|path| ContextPath::clean(path.as_os_str().as_bytes()));
-    let Some(Some(inside)) = inside else { return Ok(()) };
-    if context.ignore().excluded(&inside) {
+/// Refuses a report in the context or a named context of a build.
+fn check_contexts(request: &BuildRequest, report: &Path) -> Result<()> {
+    if let Some(root) = request.context.root() {
+        check_report("build context", root, request.context.ignore(), report)?;
+    }
+    for named in request.build_contexts.values() {
+        if let NamedContext::Directory(directory) = named {
+            let context = Context::from_dir(directory, None, request.context.settings())?;
+            check_report("build context", directory, context.ignore(), report)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a report in what a recipe copies or hashes.
+fn check_sources(options: &RuntimeOptions, host: &Host, report: &Path) -> Result<()> {
+    let (recipe, source) = (&options.recipe, host.current_dir.join(&options.source));
+    let by_hashes = recipe.scheme().is_none();
+    if !by_hashes && !options.target.unwrap_or(Target::Binary).needs_sources() {
         return Ok(());
     }
-    let message = format!("the report would be written into the build context `{}`", root.display());
-    Err(Error::new(ErrorKind::InvalidInput, message)
-        .with_hint("name another directory with `--report`, or exclude this one in `.dockerignore`"))
+    let rules = |lines: &str| IgnoreRules::parse_git(lines, Path::new(&recipe.name));
+    if by_hashes {
+        check_report("sources", &source.join(&recipe.hash), &rules(HashRules::DEFAULT)?, report)?;
+    }
+    for tree in &recipe.sources {
+        let mut lines = tree.ignore.join("\n");
+        if tree.hashed && by_hashes {
+            lines = format!("{lines}\n{}", HashRules::DEFAULT);
+        }
+        check_report("sources", &source.join(&tree.path), &rules(&lines)?, report)?;
+    }
+    Ok(())
+}
+
+/// Logs that are written into what is built while it is built would be in the image, or fail the build.
+fn check_report(what: &str, root: &Path, ignore: &IgnoreRules, report: &Path) -> Result<()> {
+    let Ok(root) = root.canonicalize() else { return Ok(()) };
+    let report = resolved(report);
+    // Rules for directories alone do not say of a path that it is one, but count for what is below it.
+    let inside = report.strip_prefix(&root).ok().map(|path| path.join("logs"));
+    let inside = inside.and_then(|path| ContextPath::clean(path.as_os_str().as_bytes()));
+    if inside.is_none_or(|inside| ignore.excluded(&inside)) {
+        return Ok(());
+    }
+    let message = format!("the report would be written into the {what} `{}`", root.display());
+    Err(Error::new(ErrorKind::InvalidInput, message).with_hint(match what {
+        "sources" => "name another directory with `--report`",
+        _ => "name another directory with `--report`, or exclude this one in `.dockerignore`",
+    }))
 }
 
 /// A path without links, whether it is there yet or not.
@@ -131,7 +172,64 @@ fn resolved(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::ArchiveSettings;
     use crate::context::ContextSettings;
+    use crate::recipe::Recipes;
+    use crate::registry::{RegistryClient, RegistrySettings};
+    use crate::request::DockerfileSource;
+
+    fn request(context: Context) -> BuildRequest {
+        let dockerfile =
+            DockerfileSource { shown: "D".into(), path: None, in_context: None, content: "".into() };
+        BuildRequest::new(context, dockerfile)
+    }
+
+    #[test]
+    fn a_report_is_no_part_of_a_named_context() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join(".dockerignore"), "out\n").expect("write");
+        let mut request = request(Context::empty());
+        request.build_contexts.insert("x".into(), NamedContext::Directory(dir.path().to_owned()));
+        check_contexts(&request, &dir.path().join("out/a")).expect("it is excluded");
+        let error = check_contexts(&request, &dir.path().join("report")).expect_err("it would be copied");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_report_is_no_part_of_the_sources_of_a_recipe() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in ["pkg/sub", "skills", "openhands/sdk"] {
+            std::fs::create_dir_all(dir.path().join(name)).expect("made");
+        }
+        let host = Host {
+            environment: [].into(),
+            home_dir: None,
+            current_dir: dir.path().to_owned(),
+            cache_dir: dir.path().join("cache"),
+            state_dir: dir.path().join("state"),
+            registry_client: RegistryClient::new(RegistrySettings::default()).expect("no files are named"),
+            archive: ArchiveSettings::default(),
+        };
+        let recipes = Recipes::builtin().expect("valid");
+        let options = |name: &str, source: &str| RuntimeOptions {
+            source: source.into(),
+            ..RuntimeOptions::new(recipes.get(name).expect("built in"))
+        };
+        let (hashed, server) = (options("openhands-runtime", "pkg"), options("agent-server", "."));
+        let bare = RuntimeOptions { target: Some(Target::BaseImage), ..server.clone() };
+        for (options, report, good) in [
+            (&hashed, "pkg/out", false),
+            (&hashed, "skills/out", false),
+            (&hashed, "pkg/.out", true),
+            (&hashed, "out", true),
+            (&server, "openhands/sdk/out", false),
+            (&server, "out", true),
+            (&bare, "openhands/sdk/out", true),
+        ] {
+            let checked = check_sources(options, &host, &dir.path().join(report));
+            assert_eq!(checked.is_ok(), good, "{} {report}", options.recipe.name);
+        }
+    }
 
     #[test]
     fn a_report_is_no_part_of_an_image() {
@@ -140,6 +238,7 @@ mod tests {
         std::fs::create_dir(&root).expect("a directory");
         std::fs::write(root.join(".dockerignore"), "out\n").expect("write");
         let context = Context::from_dir(&root, None, &ContextSettings::default()).expect("a context");
+        let request = request(context);
         for (report, good) in [
             (root.join("report"), false),
             (root.join("a/b"), false),
@@ -149,8 +248,8 @@ mod tests {
             (dir.path().join("report"), true),
             (dir.path().join("app2"), true),
         ] {
-            assert_eq!(check_report(&context, &report).is_ok(), good, "{}", report.display());
+            assert_eq!(check_contexts(&request, &report).is_ok(), good, "{}", report.display());
         }
-        check_report(&Context::empty(), &root).expect("nothing is read");
+        check_contexts(&self::request(Context::empty()), &root).expect("nothing is read");
     }
 }
