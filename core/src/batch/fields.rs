@@ -96,9 +96,15 @@ impl<'a> Fields<'a> {
             match item.value {
                 Raw::Text(text) => texts.push((item.line, text)),
                 Raw::Table(fields) => {
-                    let pairs =
-                        fields.iter().filter_map(|f| Some(format!("{}={}", f.name, f.value.scalar()?)));
-                    texts.push((item.line, pairs.collect::<Vec<_>>().join(",")));
+                    let mut pairs = Vec::new();
+                    for inner in &fields {
+                        match (inner.value.scalar(), &inner.value.value) {
+                            (Some(text), _) => pairs.push(quoted(&format!("{}={text}", inner.name))),
+                            (None, Raw::Null) => {}
+                            (None, _) => self.wrong(inner, "a text"),
+                        }
+                    }
+                    texts.push((item.line, pairs.join(",")));
                 }
                 _ => self.wrong(&field, "a list of texts or tables"),
             }
@@ -170,6 +176,14 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A field as CSV has it, which buildx reads such values as.
+fn quoted(field: &str) -> String {
+    match field.contains(['"', ',', '\n', '\r']) {
+        true => format!("\"{}\"", field.replace('"', "\"\"")),
+        false => field.to_owned(),
+    }
+}
+
 /// Says which keys are there twice, in one spelling or two: `no_cache` beside `no-cache`.
 pub(super) fn refuse_doubles(fields: &[Field], problems: &mut Problems) {
     let mut known: BTreeMap<String, &Field> = BTreeMap::new();
@@ -190,6 +204,7 @@ pub(super) fn refuse_doubles(fields: &[Field], problems: &mut Problems) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     use super::*;
@@ -214,5 +229,21 @@ mod tests {
         ] {
             assert!(error.details()[0].1.contains(words), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_table_is_what_it_would_be_as_a_text() {
+        let value = serde_json::json!({
+            "output": [{"type": "local", "dest": "a,\"b\"", "x": null}], "secret": [{"id": "X", "env": ["Y"]}],
+        });
+        let Raw::Table(fields) = Located::from_json(value, 7).value else { panic!("a table") };
+        let mut problems = Problems::of(Path::new("l"));
+        let mut fields = Fields::new("a target", fields, &mut problems);
+        let outputs = fields.specifications("output").expect("there is one");
+        let parts = crate::output::split_csv(&outputs[0].1).expect("CSV");
+        assert_eq!(BTreeSet::from_iter(parts), BTreeSet::from(["dest=a,\"b\"".into(), "type=local".into()]));
+        fields.specifications("secret");
+        let error = problems.finish().expect_err("a list is no text");
+        assert!(error.details()[0].1.contains("l:7: `env` must be a text, and is a list"), "{error:?}");
     }
 }
