@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,6 +15,9 @@ use crate::error::{Error, ErrorKind, Result, ResultExt};
 
 /// The name of the file.
 const NAME: &str = "manifest.jsonl";
+
+/// How often it is opened if another file is found in its place.
+const MOST_TRIES: u32 = 10;
 
 /// How an image came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,15 +97,13 @@ impl Manifest {
         let failed = || format!("could not write `{}`", path.display());
         std::fs::create_dir_all(directory)
             .or_error(ErrorKind::LocalIo, || format!("could not make `{}`", directory.display()))?;
-        let mut file = open(&path).or_error(ErrorKind::LocalIo, failed)?;
-        lock(&file, &path)?;
+        let mut file = open_alone(&path)?;
         let mut known = HashMap::new();
         if resume {
             known = read(&mut file, &path)?;
         } else if file.metadata().or_error(ErrorKind::LocalIo, failed)?.len() > 0 {
             move_aside(&file, &path).or_error(ErrorKind::LocalIo, failed)?;
-            file = open(&path).or_error(ErrorKind::LocalIo, failed)?;
-            lock(&file, &path)?;
+            file = open_alone(&path)?;
         }
         // The name of a new file is safe only when its directory is.
         File::open(directory)
@@ -161,8 +163,33 @@ impl Manifest {
     }
 }
 
+/// Opens the file for nobody else. Another batch may move it aside before it is locked here.
+fn open_alone(path: &Path) -> Result<File> {
+    let failed = || format!("could not write `{}`", path.display());
+    let mut tries = 1;
+    loop {
+        let file = open(path).or_error(ErrorKind::LocalIo, failed)?;
+        lock(&file, path)?;
+        // There are file systems whose files have another number each time.
+        if tries == MOST_TRIES || is_at(&file, path).or_error(ErrorKind::LocalIo, failed)? {
+            return Ok(file);
+        }
+        tries += 1;
+    }
+}
+
 fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).open(path)
+}
+
+/// Whether a path still leads to an open file.
+fn is_at(file: &File, path: &Path) -> std::io::Result<bool> {
+    let of = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    match std::fs::metadata(path) {
+        Ok(there) => Ok(of(there) == of(file.metadata()?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn lock(file: &File, path: &Path) -> Result<()> {
@@ -328,5 +355,17 @@ mod tests {
         }
         let names = std::fs::read_dir(dir.path()).expect("read").count();
         assert_eq!(names, 3);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_aside_is_another() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join(NAME);
+        let file = open(&path).expect("new");
+        assert!(is_at(&file, &path).expect("there"));
+        std::fs::rename(&path, dir.path().join("aside")).expect("moved");
+        assert!(!is_at(&file, &path).expect("gone"));
+        open(&path).expect("new");
+        assert!(!is_at(&file, &path).expect("another"));
     }
 }
