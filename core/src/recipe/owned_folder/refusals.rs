@@ -68,11 +68,18 @@ pub(super) fn refuse_sources(shown: &Path, path: &Path, guard: &FolderGuard<'_>)
         } else {
             continue;
         };
+        let source = as_said(source, guard.current_dir);
         let message = format!("`{}` {relation} the source directory `{}`", shown.display(), source.display());
         return Err(Error::new(ErrorKind::InvalidInput, message)
             .with_hint("name an output directory beside the sources"));
     }
     Ok(())
+}
+
+/// A path as somebody in the current directory says it: from there, and without `.` in it.
+fn as_said(path: &Path, current_dir: &Path) -> PathBuf {
+    let said: PathBuf = path.strip_prefix(current_dir).unwrap_or(path).components().collect();
+    if said.as_os_str().is_empty() { ".".into() } else { said }
 }
 
 /// Refuses directories that hold more than an output.

@@ -160,6 +160,9 @@ fn sources_are_neither_inside_nor_outside() {
     ] {
         let message = place.refusal(typed, &guard);
         assert!(message.contains(part) && message.contains("repo/pkg/sdk"), "{typed}: {message}");
+        let absolute = [place.at("repo/pkg/sdk").join(".")];
+        let same = place.refusal(typed, &FolderGuard { sources: &absolute, ..guard });
+        assert!(same.ends_with("the source directory `repo/pkg/sdk`"), "{typed}: {same}");
         let added = OwnedFolder::claim_to_add(Path::new(typed), &guard).expect_err(typed);
         assert_eq!(added.message(), message);
     }
