@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
@@ -123,7 +124,8 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "TARGET", value_parser = ["binary", "binary-minimal", "source", "source-minimal"])]
     pub(crate) target: Option<String>,
     /// Directory to write: it is emptied, unless CLEAN_OUTPUT says otherwise [env: OUTPUT_DIR]
-    #[arg(long, value_name = "DIR")]
+    // An empty one is none, as for the script; clap refuses it as a path.
+    #[arg(long, value_name = "DIR", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(crate) output_dir: Option<PathBuf>,
     /// Upload nothing, even if a service is known.
     #[arg(long)]

@@ -74,6 +74,18 @@ fn the_messages_are_those_of_the_script() {
 }
 
 #[test]
+fn an_empty_output_directory_is_none() {
+    let sandbox = checkout();
+    let line = [&GENERATE[..], &["--output-dir", ""]].concat();
+    sandbox.run(&line).done();
+    assert_eq!(sandbox.names("runtime-build").len(), 2);
+    sandbox.run_with(&line, &[("OUTPUT_DIR", "out")]).done();
+    assert_eq!(sandbox.names("out").len(), 2);
+    // What no script of its kind knows is wrong before it begins.
+    sandbox.run_with(&GENERATE, &[("SOURCE_DATE_EPOCH", "soon")]).refused(2, &["SOURCE_DATE_EPOCH `soon`"]);
+}
+
+#[test]
 fn variables_and_options_name_what_is_written() {
     let sandbox = checkout();
     let variables = [
