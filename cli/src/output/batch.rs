@@ -305,6 +305,8 @@ mod tests {
             words(BatchEvent::Began { total: 12, finished_before: 3 }).as_deref(),
             Some("12 images, 3 finished by an earlier run")
         );
+        let one = BatchEvent::Began { total: 1, finished_before: 0 };
+        assert_eq!(Counts::default().words(&one, style).as_deref(), Some("1 image"));
         let built = record(Status::Built);
         assert_eq!(
             words(BatchEvent::Finished { record: &built }).as_deref(),
