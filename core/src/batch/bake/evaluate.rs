@@ -15,6 +15,12 @@ use crate::platform::Platform;
 /// The keys of a variable.
 const VARIABLE_KEYS: [&str; 5] = ["default", "type", "description", "sensitive", "validation"];
 
+/// A larger value is none: variables made of one another would double it with each of them.
+const LIMIT_SIZE: usize = 1 << 20;
+
+/// Values that lie deeper within others are none.
+const LIMIT_DEPTH: usize = 100;
+
 /// The variables and functions that expressions may use.
 pub(super) struct Scope {
     context: Context<'static>,
@@ -83,7 +89,11 @@ impl Scope {
     }
 
     fn evaluate(&self, expression: &Expression) -> Result<Value, hcl::eval::Error> {
-        expression.evaluate(&self.context)
+        let value = expression.evaluate(&self.context)?;
+        match size(&value, 0) {
+            Some(_) => Ok(value),
+            None => Err(ErrorKind::Message("the value is too large".to_owned()).into()),
+        }
     }
 
     fn declare(&mut self, name: &str, value: Value) {
@@ -158,6 +168,22 @@ impl Scope {
             }
             _ => error.to_string().replace('\n', " "),
         }
+    }
+}
+
+/// How large a value is, in bytes of text and items; `None` beyond [`LIMIT_SIZE`] or [`LIMIT_DEPTH`].
+fn size(value: &Value, depth: usize) -> Option<usize> {
+    if depth > LIMIT_DEPTH {
+        return None;
+    }
+    let sum = |known: usize, more: usize| Some(known + more).filter(|sum| *sum <= LIMIT_SIZE);
+    match value {
+        Value::String(text) => sum(1, text.len()),
+        Value::Array(items) => items.iter().try_fold(1, |known, item| sum(known, size(item, depth + 1)?)),
+        Value::Object(fields) => fields
+            .iter()
+            .try_fold(1, |known, (name, item)| sum(sum(known, name.len())?, size(item, depth + 1)?)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Some(1),
     }
 }
 

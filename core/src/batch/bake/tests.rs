@@ -102,6 +102,20 @@ fn a_chain_that_is_too_long_is_refused() {
 }
 
 #[test]
+fn a_value_that_grows_without_end_is_refused() {
+    for (first, next) in [("\"aaaa\"", "\"${BELOW}${BELOW}\""), ("[1]", "[BELOW, BELOW]"), ("[1]", "[BELOW]")]
+    {
+        let mut text = format!("variable \"v0\" {{ default = {first} }}\ntarget \"a\" {{}}\n");
+        for n in 1..=110 {
+            let default = next.replace("BELOW", &format!("v{}", n - 1));
+            text += &format!("variable \"v{n}\" {{ default = {default} }}\n");
+        }
+        let errors = drafts(&text, &[], &["a"]).expect_err("too large");
+        assert!(errors.contains("the value is too large"), "{errors}");
+    }
+}
+
+#[test]
 fn empty_texts_and_repeats_are_left_out() {
     let text = r#"
 target "a" {
