@@ -86,8 +86,8 @@ async fn prepare(
     report: &Path,
     job: &Job,
 ) -> Result<List> {
-    let list = read(args, session, backends, job).await?;
-    check(&list, pipeline, &session.host, report, job).await?;
+    let mut list = read(args, session, backends, job).await?;
+    check(&mut list, pipeline, &session.host, report, job).await?;
     if !args.dry_run {
         warn(&list, job).await?;
         check_backend(pipeline, job).await?;

@@ -6,26 +6,34 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::entry::Work;
+use super::entry::{Entry, Work, hash_of};
 use super::list::List;
 use super::problems::Problems;
 use crate::backend::{Backend, CheckStatus, Job};
 use crate::backend_registry::Host;
 use crate::context::{Context, ContextPath, IgnoreRules};
-use crate::error::{Error, ErrorKind, Result};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::pipeline::Pipeline;
 use crate::recipe::agent_server::Target;
-use crate::recipe::{HashRules, RuntimeOptions, runtime_names};
+use crate::recipe::{HashRules, RuntimeNames, RuntimeOptions, RuntimeTags, runtime_names};
 use crate::reference::Reference;
 use crate::request::{BuildRequest, NamedContext};
 
 /// Refuses a list whose Dockerfiles or options the backend cannot build, whose recipes miss something or give two
-/// images the same tag, and a report that would become part of an image. Asks nobody.
+/// images the same tag, and a report that would become part of an image. Asks nobody. What the images of recipes
+/// are made of counts for their hashes from then on: see [`Entry::hash`].
 ///
 /// # Errors
 /// `Unsupported`, with the backends that can; `InvalidInput` with all that is wrong with what recipes make, or
 /// for the place of the report.
-pub async fn check(list: &List, pipeline: &Pipeline, host: &Host, report: &Path, job: &Job) -> Result<()> {
+pub async fn check(
+    list: &mut List,
+    pipeline: &Pipeline,
+    host: &Host,
+    report: &Path,
+    job: &Job,
+) -> Result<()> {
     check_recipes(list, host, report, job).await?;
     let mut looked_at = BTreeSet::new();
     for entry in &list.entries {
@@ -60,28 +68,40 @@ pub async fn check_backend(pipeline: &Pipeline, job: &Job) -> Result<()> {
     pipeline.first_available(job, look).await.map(drop)
 }
 
-/// Finds out what can be known of the names of images that recipes make.
-async fn check_recipes(list: &List, host: &Host, report: &Path, job: &Job) -> Result<()> {
+/// Finds out what can be known of the names of images that recipes make, and of what they are made of.
+async fn check_recipes(list: &mut List, host: &Host, report: &Path, job: &Job) -> Result<()> {
     let mut problems = Problems::of(&list.file);
-    let mut looked_at = BTreeSet::new();
+    let mut inputs: BTreeMap<String, String> = BTreeMap::new();
     let given =
         list.entries.iter().flat_map(|entry| entry.tags.iter().map(|tag| (tag.familiar(), entry.line)));
     let mut taken: BTreeMap<String, usize> = given.collect();
-    for entry in &list.entries {
+    for entry in &mut list.entries {
         let Work::Recipe(options) = &entry.work else { continue };
         let recipe = &options.recipe;
         let by_hashes = recipe.scheme().is_none();
         // The sources are hashed for one of those that have the same; their tags hold the base image.
         let same = (&recipe.name, &recipe.file, &options.source, &options.version, &options.repository);
-        if by_hashes && !looked_at.insert(format!("{same:?}")) {
+        let same = format!("{same:?}");
+        if let Some(known) = inputs.get(&same) {
+            count_inputs(entry, known);
             continue;
         }
         // Before the sources are hashed: a report in them changes what they are.
         check_sources(options, host, report)?;
         match runtime_names(options, None, host, job).await {
             Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-            Err(error) => problems.add_error(entry.line, &error),
-            Ok(names) if by_hashes => drop(names),
+            Err(error) => {
+                problems.add_error(entry.line, &error);
+                // Once is enough.
+                if by_hashes {
+                    inputs.insert(same, String::new());
+                }
+            }
+            Ok(names) if by_hashes => {
+                let known = hashed_inputs(options, &names, host, job).await?;
+                count_inputs(entry, &known);
+                inputs.insert(same, known);
+            }
             Ok(names) => {
                 for tag in names.references().iter().map(Reference::familiar) {
                     match taken.insert(tag.clone(), entry.line) {
@@ -92,10 +112,41 @@ async fn check_recipes(list: &List, host: &Host, report: &Path, job: &Job) -> Re
                         _ => {}
                     }
                 }
+                // Its tags hold the commit of the sources.
+                let tags: Vec<String> = names.references().iter().map(ToString::to_string).collect();
+                count_inputs(entry, &tags.join(" "));
             }
         }
     }
     problems.finish()
+}
+
+/// The hashes of the sources and of the lock files; those do not hang on the base image here.
+async fn hashed_inputs(
+    options: &RuntimeOptions,
+    names: &RuntimeNames,
+    host: &Host,
+    job: &Job,
+) -> Result<String> {
+    let mut inputs = match &names.tags {
+        RuntimeTags::Hashes { source_hash, .. } => source_hash.clone(),
+        RuntimeTags::AgentServer { .. } => String::new(),
+    };
+    let (recipe, source) = (options.recipe.clone(), host.current_dir.join(&options.source));
+    job.blocking(move |_| {
+        for path in recipe.lock_files.iter().filter_map(|file| file.find(&source)) {
+            let unreadable = || format!("could not read the lock file `{}`", path.display());
+            let content = std::fs::read(&path).or_error(ErrorKind::ContextUnreadable, unreadable)?;
+            inputs += &format!(" {}", Digest::of(content));
+        }
+        Ok(inputs)
+    })
+    .await
+}
+
+/// Lets what an image is made of count for its hash.
+fn count_inputs(entry: &mut Entry, inputs: &str) {
+    entry.hash = hash_of(&(&entry.hash, inputs));
 }
 
 /// Images that have the same of this are refused alike.
@@ -178,6 +229,18 @@ mod tests {
     use crate::registry::{RegistryClient, RegistrySettings};
     use crate::request::DockerfileSource;
 
+    fn host(current_dir: &Path) -> Host {
+        Host {
+            environment: [].into(),
+            home_dir: None,
+            current_dir: current_dir.to_owned(),
+            cache_dir: current_dir.join("cache"),
+            state_dir: current_dir.join("state"),
+            registry_client: RegistryClient::new(RegistrySettings::default()).expect("no files are named"),
+            archive: ArchiveSettings::default(),
+        }
+    }
+
     fn request(context: Context) -> BuildRequest {
         let dockerfile =
             DockerfileSource { shown: "D".into(), path: None, in_context: None, content: "".into() };
@@ -195,21 +258,60 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
 
+    #[tokio::test]
+    async fn what_a_recipe_is_made_of_counts_for_the_hash() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            std::fs::write(path, text).expect("written");
+        };
+        write("pyproject.toml", "[project]\nname = \"x\"\nversion = \"1.0.0\"\n");
+        write("poetry.lock", "lock");
+        write("pkg/a.py", "a");
+        let entry = |base: &str| {
+            let recipe = Recipes::builtin().expect("valid").get("openhands-runtime").expect("built in");
+            let options = RuntimeOptions {
+                source: "pkg".into(),
+                base_image: base.into(),
+                ..RuntimeOptions::new(recipe)
+            };
+            Entry {
+                name: base.to_owned(),
+                line: 1,
+                base_image: None,
+                target: None,
+                tags: Vec::new(),
+                hash: base.to_owned(),
+                shares: Vec::new(),
+                work: Work::Recipe(Box::new(options)),
+            }
+        };
+        let host = host(dir.path());
+        let hash = async |bases: &[&str]| {
+            let entries = bases.iter().map(|base| entry(base)).collect();
+            let mut list = List { file: "l".into(), entries };
+            let checked = check_recipes(&mut list, &host, Path::new("/report"), &Job::silent()).await;
+            checked.expect("nothing is wrong");
+            list.entries.into_iter().find(|entry| entry.name == "debian:12").expect("it is there").hash
+        };
+        let before = hash(&["debian:12"]).await;
+        // Others of the list and their order do not count.
+        assert_eq!(hash(&["debian:11", "debian:12"]).await, before);
+        write("pkg/a.py", "another");
+        let after = hash(&["debian:11", "debian:12"]).await;
+        assert_ne!(after, before);
+        write("poetry.lock", "another");
+        assert_ne!(hash(&["debian:12"]).await, after);
+    }
+
     #[test]
     fn a_report_is_no_part_of_the_sources_of_a_recipe() {
         let dir = tempfile::tempdir().expect("a directory");
         for name in ["pkg/sub", "skills", "openhands/sdk"] {
             std::fs::create_dir_all(dir.path().join(name)).expect("made");
         }
-        let host = Host {
-            environment: [].into(),
-            home_dir: None,
-            current_dir: dir.path().to_owned(),
-            cache_dir: dir.path().join("cache"),
-            state_dir: dir.path().join("state"),
-            registry_client: RegistryClient::new(RegistrySettings::default()).expect("no files are named"),
-            archive: ArchiveSettings::default(),
-        };
+        let host = host(dir.path());
         let recipes = Recipes::builtin().expect("valid");
         let options = |name: &str, source: &str| RuntimeOptions {
             source: source.into(),

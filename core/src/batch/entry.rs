@@ -24,6 +24,7 @@ pub struct Entry {
     /// How it is made.
     pub work: Work,
     /// The hash of all that the list and the command line say about it: who has another is another image.
+    /// After [`super::check`] that of a recipe's image counts its sources too, as far as its tags do.
     pub hash: String,
     /// What it has in common with others of the list: of those that share something, the first is built
     /// alone, so that what they share is read, packed and sent once.
