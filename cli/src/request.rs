@@ -8,7 +8,7 @@ use windlass_core::output::{Destination, Output, OutputKind};
 use windlass_core::request::{BuildRequest, DockerfileSource, EngineOption, NamedContext};
 use windlass_core::{Error, ErrorKind, Result};
 
-use crate::args::BuildArgs;
+use crate::args::{BuildArgs, DestinationArgs};
 use crate::dockerfile;
 use crate::session::Session;
 use crate::settings::{context_settings, source_date_epoch};
@@ -19,7 +19,7 @@ use crate::settings::{context_settings, source_date_epoch};
 /// `InvalidInput` for what cannot be meant; what the context and the Dockerfile meet.
 pub(crate) async fn build_request(args: &BuildArgs, session: &Session<'_>) -> Result<BuildRequest> {
     let surroundings = &session.program.surroundings;
-    let outputs = outputs(&args.outputs, args.push, args.load)?;
+    let outputs = outputs(&args.destination)?;
     let (context, dockerfile) = tree(&args.context, args.file.as_deref(), session).await?;
     let build_args = build_args(&args.build_args, &surroundings.environment)?;
     let epoch = build_args.get("SOURCE_DATE_EPOCH").map(String::as_str);
@@ -162,9 +162,9 @@ fn build_contexts(typed: &[String], current_dir: &Path) -> Result<BTreeMap<Strin
 }
 
 /// `--output`, `--push` and `--load` together, as buildx reads them.
-pub(crate) fn outputs(typed: &[String], push: bool, load: bool) -> Result<Vec<Output>> {
-    let mut outputs: Vec<Output> = parse_all(typed)?;
-    if push && !outputs.iter().any(Output::pushes) {
+pub(crate) fn outputs(typed: &DestinationArgs) -> Result<Vec<Output>> {
+    let mut outputs: Vec<Output> = parse_all(&typed.outputs)?;
+    if typed.push && !outputs.iter().any(Output::pushes) {
         match outputs.iter_mut().find(|output| output.kind == OutputKind::Image) {
             Some(image) => {
                 image.attributes.insert("push".to_owned(), "true".to_owned());
@@ -172,7 +172,7 @@ pub(crate) fn outputs(typed: &[String], push: bool, load: bool) -> Result<Vec<Ou
             None => outputs.push(Output::push()),
         }
     }
-    if load && !outputs.iter().any(Output::loads) {
+    if typed.load && !outputs.iter().any(Output::loads) {
         outputs.push(Output::load());
     }
     if outputs.is_empty() {
@@ -225,7 +225,7 @@ mod tests {
     fn push_and_load_are_outputs() {
         let of = |line: &[&str]| {
             let args = args(line);
-            outputs(&args.outputs, args.push, args.load)
+            outputs(&args.destination)
         };
         for (line, expected) in [
             (&[][..], "type=image"),

@@ -87,16 +87,13 @@ impl Pipeline {
         options: &PipelineOptions,
         job: &Job,
     ) -> Result<BuildReport> {
-        let mut passed_over = Vec::new();
-        for (index, backend) in self.backends.iter().enumerate() {
-            match self.build_on(backend.as_ref(), request.clone(), options, job).await {
-                Err(error) if self.passes_over(index, &error, job).await => {
-                    passed_over.push(PassedOver::of(backend.as_ref(), &error));
-                }
-                result => return result.map(|report| BuildReport { passed_over, ..report }),
-            }
-        }
-        Err(Error::new(ErrorKind::InvalidConfig, "no backend is configured"))
+        let (report, passed_over) = self
+            .first_available(job, |backend| {
+                let request = request.clone();
+                async move { self.build_on(backend.as_ref(), request, options, job).await }
+            })
+            .await?;
+        Ok(BuildReport { passed_over, ..report })
     }
 
     /// Whether the next backend of the list is tried after this error, of which the user is told.
@@ -146,16 +143,13 @@ impl Pipeline {
         options: &PipelineOptions,
         job: &Job,
     ) -> Result<BuildPlan> {
-        let mut passed_over = Vec::new();
-        for (index, backend) in self.backends.iter().enumerate() {
-            match self.plan_on(backend.as_ref(), request.clone(), options, job).await {
-                Err(error) if self.passes_over(index, &error, job).await => {
-                    passed_over.push(PassedOver::of(backend.as_ref(), &error));
-                }
-                result => return result.map(|plan| BuildPlan { passed_over, ..plan }),
-            }
-        }
-        Err(Error::new(ErrorKind::InvalidConfig, "no backend is configured"))
+        let (plan, passed_over) = self
+            .first_available(job, |backend| {
+                let request = request.clone();
+                async move { self.plan_on(backend.as_ref(), request, options, job).await }
+            })
+            .await?;
+        Ok(BuildPlan { passed_over, ..plan })
     }
 
     async fn plan_on(

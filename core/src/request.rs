@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::backend::Feature;
+use crate::backend::{Feature, FoundImage};
 use crate::context::{Context, ContextPath};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -274,6 +274,22 @@ pub struct BuiltImage {
     pub written: Vec<PathBuf>,
     /// What the builder tells beyond this, in buildx's keys (`containerimage.digest`, …).
     pub metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+impl BuiltImage {
+    /// An image that exists, as the result of a build that was not needed.
+    pub fn found(found: FoundImage, references: Vec<Reference>, backend: &str) -> Self {
+        Self {
+            references,
+            digest: found.digest,
+            image_id: found.image_id,
+            platforms: found.platforms,
+            backend: backend.to_owned(),
+            reused: true,
+            written: Vec::new(),
+            metadata: serde_json::Map::new(),
+        }
+    }
 }
 
 #[cfg(test)]

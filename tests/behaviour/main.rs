@@ -30,6 +30,7 @@ mod world;
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
+use windlass_tests::service;
 
 use world::World;
 
@@ -46,8 +47,8 @@ fn main() -> ExitCode {
         removals::scenarios(),
     ]
     .concat();
-    let trials = match World::new() {
-        Ok(world) => [
+    let trials = World::new().map(|world| {
+        let parts = [
             suite::trials(&world, scenarios),
             corpus::trials(&world),
             inputs::trials(&world),
@@ -55,12 +56,8 @@ fn main() -> ExitCode {
             surroundings::trials(&world),
             cancel::trials(&world),
             real_size::trials(&world),
-        ]
-        .into_iter()
-        .flatten()
-        .collect(),
-        Err(absent) => vec![absent.trial()],
-    };
-    assert!(!trials.is_empty(), "a suite without tests proves nothing");
-    libtest_mimic::run(&arguments, trials).exit_code()
+        ];
+        parts.into_iter().flatten().collect()
+    });
+    service::run(&arguments, trials)
 }

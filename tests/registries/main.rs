@@ -18,6 +18,7 @@ mod world;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use windlass_tests::service;
 
 use world::World;
 
@@ -31,11 +32,7 @@ fn main() -> ExitCode {
         // Nothing needs to be up for that.
         return libtest_mimic::run(&arguments, trials(None)).exit_code();
     }
-    let trials = match World::new() {
-        Ok(world) => trials(Some(world)),
-        Err(absent) => vec![absent.trial()],
-    };
-    libtest_mimic::run(&arguments, trials).exit_code()
+    service::run(&arguments, World::new().map(|world| trials(Some(world))))
 }
 
 fn trials(world: Option<World>) -> Vec<Trial> {

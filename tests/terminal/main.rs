@@ -10,18 +10,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::Arguments;
+use windlass_tests::service;
 
 use place::Services;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = match Services::from_environment() {
-        Ok(services) => {
-            let services = Arc::new(services);
-            let parts = [builds::trials(&services), images::trials(&services), refusals::trials(&services)];
-            parts.into_iter().flatten().collect()
-        }
-        Err(absent) => vec![absent.trial()],
-    };
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let trials = Services::from_environment().map(|services| {
+        let services = Arc::new(services);
+        let parts = [builds::trials(&services), images::trials(&services), refusals::trials(&services)];
+        parts.into_iter().flatten().collect()
+    });
+    service::run(&arguments, trials)
 }

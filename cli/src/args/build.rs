@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use super::destination::{BOOL, DestinationArgs};
+
 const EXAMPLES: &str = "\
 Examples:
   windlass build .                                            into the local store; prints reference@digest
@@ -18,8 +20,6 @@ Examples:
   windlass build . --dry-run                                  what would happen, and by which backend
   IMAGE=$(windlass build . -q)";
 
-/// Switches may be given a value, as buildx allows: `--push=false`.
-const BOOL: &str = "true|false";
 const ENGINE: &str = "BuildKit options (backend `docker`)";
 const SERVICE: &str = "Options of Together's image-builder (backend `image-builder`)";
 const OWN: &str = "Options of windlass";
@@ -57,17 +57,8 @@ pub(crate) struct BuildArgs {
     #[arg(long = "annotation", value_name = "[TYPE:]NAME=VALUE")]
     pub(crate) annotations: Vec<String>,
 
-    /// Where the result goes, such as `type=oci,dest=out.tar`. May be repeated.
-    #[arg(short, long = "output", value_name = "OUTPUT")]
-    pub(crate) outputs: Vec<String>,
-    /// Push to the registries of the tags; short for `--output type=registry`.
-    #[arg(long, value_name = BOOL, default_value = "false", default_missing_value = "true", num_args = 0..=1)]
-    #[arg(require_equals = true, hide_default_value = true, hide_possible_values = true, value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
-    pub(crate) push: bool,
-    /// Load into the docker engine; short for `--output type=docker`.
-    #[arg(long, value_name = BOOL, default_value = "false", default_missing_value = "true", num_args = 0..=1)]
-    #[arg(require_equals = true, hide_default_value = true, hide_possible_values = true, value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
-    pub(crate) load: bool,
+    #[command(flatten)]
+    pub(crate) destination: DestinationArgs,
     /// Write the image id to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,

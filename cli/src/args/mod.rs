@@ -6,6 +6,7 @@ mod build;
 mod builds;
 mod config;
 mod context;
+mod destination;
 mod image;
 mod runtime;
 mod snapshot;
@@ -21,6 +22,7 @@ pub(crate) use config::{ConfigArgs, ConfigCommand};
 pub(crate) use context::{
     CompressionName, ContextArgs, ContextCommand, GenerateArgs, HashArgs, ListArgs, PackArgs, SortBy, Tree,
 };
+pub(crate) use destination::DestinationArgs;
 pub(crate) use image::{
     ArchiveForm, ImageArgs, ImageCommand, InspectArgs, LoadArgs, PullArgs, PushArgs, RemoveArgs, SaveArgs,
     VerifyArgs, Via,

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
+
+use super::destination::DestinationArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,8 +16,6 @@ Examples:
   windlass runtime build --build-folder DIR --dry-run    only write the build folder
   windlass runtime plan --show-recipe > acme.toml        a recipe of your own begins with another";
 
-/// Switches may be given a value, as buildx allows: `--push=false`.
-const BOOL: &str = "true|false";
 const RECIPE: &str = "What goes in";
 const AGENT: &str = "Tags of agent-server";
 const OUT: &str = "What comes out";
@@ -118,17 +117,8 @@ pub(crate) struct RuntimeOutputArgs {
     /// Further reference of the image. May be repeated.
     #[arg(short, long = "tag", value_name = "REFERENCE")]
     pub(crate) tags: Vec<String>,
-    /// Where the result goes, such as `type=oci,dest=out.tar`. May be repeated.
-    #[arg(short, long = "output", value_name = "OUTPUT")]
-    pub(crate) outputs: Vec<String>,
-    /// Push to the registry of the tags; short for `--output type=registry`.
-    #[arg(long, value_name = BOOL, default_value = "false", default_missing_value = "true", num_args = 0..=1)]
-    #[arg(require_equals = true, hide_default_value = true, hide_possible_values = true, value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
-    pub(crate) push: bool,
-    /// Load into the docker engine; short for `--output type=docker`.
-    #[arg(long, value_name = BOOL, default_value = "false", default_missing_value = "true", num_args = 0..=1)]
-    #[arg(require_equals = true, hide_default_value = true, hide_possible_values = true, value_parser = BoolishValueParser::new(), action = clap::ArgAction::Set)]
-    pub(crate) load: bool,
+    #[command(flatten)]
+    pub(crate) destination: DestinationArgs,
     /// Use nothing of the build cache.
     #[arg(long)]
     pub(crate) no_cache: bool,

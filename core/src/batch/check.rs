@@ -177,16 +177,12 @@ fn check_sources(options: &RuntimeOptions, host: &Host, report: &Path) -> Result
     if !by_hashes && !options.target.unwrap_or(Target::Binary).needs_sources() {
         return Ok(());
     }
-    let rules = |lines: &str| IgnoreRules::parse_git(lines, Path::new(&recipe.name));
     if by_hashes {
-        check_report("sources", &source.join(&recipe.hash), &rules(HashRules::DEFAULT)?, report)?;
+        let rules = IgnoreRules::parse_git(HashRules::DEFAULT, Path::new(&recipe.name))?;
+        check_report("sources", &source.join(&recipe.hash), &rules, report)?;
     }
-    for tree in &recipe.sources {
-        let mut lines = tree.ignore.join("\n");
-        if tree.hashed && by_hashes {
-            lines = format!("{lines}\n{}", HashRules::DEFAULT);
-        }
-        check_report("sources", &source.join(&tree.path), &rules(&lines)?, report)?;
+    for (index, tree) in recipe.sources.iter().enumerate() {
+        check_report("sources", &source.join(&tree.path), &recipe.ignore_rules(index)?, report)?;
     }
     Ok(())
 }

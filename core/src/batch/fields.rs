@@ -67,12 +67,8 @@ impl<'a> Fields<'a> {
     /// Texts: a list of them, or one alone.
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Vec<(usize, String)>> {
         let field = self.take(key)?;
-        let items = match field.value.value.clone() {
-            Raw::List(items) => items,
-            _ => vec![field.value.clone()],
-        };
         let mut texts = Vec::new();
-        for item in items {
+        for item in items(&field) {
             match item.value {
                 Raw::Text(text) => texts.push((item.line, text)),
                 kind => self.wrong(
@@ -87,12 +83,8 @@ impl<'a> Fields<'a> {
     /// Texts, or tables that mean `name=value,…` as buildx spells them.
     pub(super) fn specifications(&mut self, key: &'static str) -> Option<Vec<(usize, String)>> {
         let field = self.take(key)?;
-        let items = match field.value.value.clone() {
-            Raw::List(items) => items,
-            _ => vec![field.value.clone()],
-        };
         let mut texts = Vec::new();
-        for item in items {
+        for item in items(&field) {
             match item.value {
                 Raw::Text(text) => texts.push((item.line, text)),
                 Raw::Table(fields) => {
@@ -173,6 +165,14 @@ impl<'a> Fields<'a> {
             }
             self.problems.add(field.line, text);
         }
+    }
+}
+
+/// The items of a list; what is no list stands for one with itself alone.
+fn items(field: &Field) -> Vec<Located> {
+    match &field.value.value {
+        Raw::List(items) => items.clone(),
+        _ => vec![field.value.clone()],
     }
 }
 

@@ -1,4 +1,4 @@
-//! Work on the first backend of the list that is there, for who has questions to it before the build.
+//! Work on the first backend of the list that is there.
 
 use std::sync::Arc;
 

@@ -61,16 +61,13 @@ impl Pipeline {
         options: &PipelineOptions,
         job: &Job,
     ) -> Result<Detached> {
-        let mut passed_over = Vec::new();
-        for (index, backend) in self.backends.iter().enumerate() {
-            match self.submit_to(backend.as_ref(), request.clone(), options, job).await {
-                Err(error) if self.passes_over(index, &error, job).await => {
-                    passed_over.push(PassedOver::of(backend.as_ref(), &error));
-                }
-                result => return result.map(|detached| detached.after(passed_over)),
-            }
-        }
-        Err(Error::new(ErrorKind::InvalidConfig, "no backend is configured"))
+        let (detached, passed_over) = self
+            .first_available(job, |backend| {
+                let request = request.clone();
+                async move { self.submit_to(backend.as_ref(), request, options, job).await }
+            })
+            .await?;
+        Ok(detached.after(passed_over))
     }
 
     async fn submit_to(

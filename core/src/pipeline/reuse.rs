@@ -95,14 +95,5 @@ async fn take(
             tagged => tagged?,
         }
     }
-    Ok(Some(BuiltImage {
-        references,
-        digest: found.digest,
-        image_id: found.image_id,
-        platforms: found.platforms,
-        backend: backend.name().to_owned(),
-        reused: true,
-        written: Vec::new(),
-        metadata: serde_json::Map::new(),
-    }))
+    Ok(Some(BuiltImage::found(found, references, backend.name())))
 }

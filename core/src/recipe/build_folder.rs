@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::check;
-use super::definition::{HashedTags, Recipe};
+use super::definition::{HashedTags, Recipe, SourceTree};
 use super::fill::{fill, values};
 use super::owned_folder::{FolderGuard, OwnedFolder};
 use super::tree_hash::HashRules;
@@ -70,15 +70,10 @@ impl Recipe {
             let at = self.place(&format!("{key}.destination"), &tree.destination, &package)?;
             match fs::metadata(&path) {
                 Ok(found) if found.is_dir() => {
-                    let mut rules = tree.ignore.join("\n");
-                    // What the source hash leaves out could change unseen.
-                    if tree.hashed && self.scheme().is_none() {
+                    if self.is_hashed(tree) {
                         self.refuse_hidden(&tree.path)?;
-                        rules = format!("{rules}\n{}", HashRules::DEFAULT);
                     }
-                    let name = self.key(&format!("{key}.ignore"));
-                    let rules = IgnoreRules::parse_git(&rules, Path::new(&name))?;
-                    context.mount(at, &path, rules, Links::Follow)?;
+                    context.mount(at, &path, self.ignore_rules(index)?, Links::Follow)?;
                 }
                 Ok(found) if found.is_file() => insert_file(&mut context, at, &path, settings)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && tree.optional => {}
@@ -86,6 +81,29 @@ impl Recipe {
             }
         }
         Ok(self.folder(context, dockerfile))
+    }
+
+    /// What of a source is not copied: what its rules say, and what the source hash leaves out, as that could
+    /// change unseen.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a pattern that is none.
+    ///
+    /// # Panics
+    /// If the recipe has no source of this number.
+    pub(crate) fn ignore_rules(&self, index: usize) -> Result<IgnoreRules> {
+        let tree = &self.sources[index];
+        let mut lines = tree.ignore.join("\n");
+        if self.is_hashed(tree) {
+            lines = format!("{lines}\n{}", HashRules::DEFAULT);
+        }
+        let name = self.key(&format!("sources[{index}].ignore"));
+        IgnoreRules::parse_git(&lines, Path::new(&name))
+    }
+
+    /// Whether the tags hang on what is in a source.
+    fn is_hashed(&self, tree: &SourceTree) -> bool {
+        tree.hashed && self.scheme().is_none()
     }
 
     /// Refuses a hidden directory as a source: the source hash leaves it out.

@@ -14,7 +14,7 @@ use super::inputs::{Hashes, Inputs};
 use super::names::RuntimeNames;
 use super::options::RuntimeOptions;
 use super::prepare::{Decided, Purpose, Work};
-use crate::backend::{Backend, FoundImage, Job};
+use crate::backend::{Backend, Job};
 use crate::backend_registry::Host;
 use crate::context;
 use crate::digest::Digest;
@@ -202,7 +202,7 @@ impl Work<'_> {
         }
         let references = [image.reference.clone()].into_iter().chain(further.iter().cloned()).collect();
         Ok(BuildReport {
-            image: found_image(backend, image, references),
+            image: BuiltImage::found(image.clone(), references, backend.name()),
             fingerprint: None,
             passed_over: Vec::new(),
             changes: None,
@@ -231,19 +231,6 @@ impl Work<'_> {
 
 fn text_of(request: &BuildRequest) -> String {
     String::from_utf8_lossy(&request.dockerfile.content).into_owned()
-}
-
-fn found_image(backend: &dyn Backend, found: &FoundImage, references: Vec<Reference>) -> BuiltImage {
-    BuiltImage {
-        references,
-        digest: found.digest,
-        image_id: found.image_id,
-        platforms: found.platforms.clone(),
-        backend: backend.name().to_owned(),
-        reused: true,
-        written: Vec::new(),
-        metadata: serde_json::Map::new(),
-    }
 }
 
 #[cfg(test)]

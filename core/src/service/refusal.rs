@@ -138,15 +138,16 @@ fn words(page: &[u8], key: &ServiceKey) -> String {
 
 /// Turns a failed exchange into ours. The hints for registries do not hold here.
 pub(super) fn broke_off(server: &str, error: reqwest::Error) -> Failure {
+    let is_unreachable = error.is_connect();
     match describe_failure(server, error) {
-        Failure::Final(error) => Failure::Final(for_service(&error)),
+        Failure::Final(error) => Failure::Final(for_service(&error, is_unreachable)),
         Failure::Transient { error, retry_after, refused } => {
-            Failure::Transient { error: for_service(&error), retry_after, refused }
+            Failure::Transient { error: for_service(&error, is_unreachable), retry_after, refused }
         }
     }
 }
 
-fn for_service(error: &Error) -> Error {
+fn for_service(error: &Error, is_unreachable: bool) -> Error {
     let mut ours = Error::new(error.kind(), error.message());
     if let Some(cause) = std::error::Error::source(error) {
         ours = ours.with_source(cause.to_string());
@@ -160,7 +161,7 @@ fn for_service(error: &Error) -> Error {
     // Of what a proxy has to do with it, the same holds here.
     let of_proxy = error.hints().iter().filter(|hint| hint.contains("proxy"));
     ours = of_proxy.fold(ours, |ours, hint| ours.with_hint(hint));
-    match error.message().starts_with("could not reach") {
+    match is_unreachable {
         true => ours.with_hint("check the address, and that the service runs: `windlass backends check`"),
         false => ours,
     }

@@ -39,8 +39,9 @@ pub use together::Together;
 pub use token_server::{Asked, IDENTITY_TOKEN, PASSWORD, TokenHabits, TokenServer, USER};
 
 use std::net::TcpListener;
+use std::process::ExitCode;
 
-use libtest_mimic::{Completion, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 
 /// Names of the environment variables that carry addresses to the tests.
 pub mod variables {
@@ -74,6 +75,16 @@ impl Absent {
             Self::Ignored(reason) => Ok(Completion::ignored_with(reason)),
         })
     }
+}
+
+/// Runs the tests of a suite, as its `main` ends.
+///
+/// # Panics
+/// Where there are none: a suite without tests proves nothing.
+pub fn run(arguments: &Arguments, trials: Result<Vec<Trial>, Absent>) -> ExitCode {
+    let trials = trials.unwrap_or_else(|absent| vec![absent.trial()]);
+    assert!(!trials.is_empty(), "a suite without tests proves nothing");
+    libtest_mimic::run(arguments, trials).exit_code()
 }
 
 /// Looks up the address that `variable` holds.

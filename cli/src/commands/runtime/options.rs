@@ -70,7 +70,7 @@ pub(super) fn read(
         options.force_rebuild = output.force_rebuild;
         options.further_tags = parse_all(&output.tags)?;
         drop_repeated(&mut options.further_tags);
-        options.outputs = outputs(&output.outputs, output.push, output.load)?;
+        options.outputs = outputs(&output.destination)?;
         (options.no_cache, options.pull) = (output.no_cache, output.pull);
     }
     Ok(options)
