@@ -9,7 +9,7 @@ use super::destination::DestinationArgs;
 const EXAMPLES: &str = "\
 Examples:
   windlass runtime plan --base-image debian:12           what exists, what would be built, and why
-  windlass runtime build --base-image debian:12 -b docker build what is missing, no more; prints the reference
+  windlass runtime build --base-image debian -b docker   build what is missing, no more; prints the reference
   windlass runtime tags --base-image debian:12           every tag and hash
   windlass runtime build --repository 127.0.0.1:5000/team/runtime --push -b oci
   windlass runtime build --recipe agent-server --target source --custom-tag python -b docker --load
